@@ -1,0 +1,1 @@
+"""What the lessons import: one idea a module. Importing this package loads neither torch nor transformers."""
