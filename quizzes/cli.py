@@ -1,0 +1,216 @@
+"""The command `course`. Torch is loaded by the commands that need it, so `course --help` is quick."""
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+
+app = typer.Typer(
+    name="course",
+    help="Model Compression, Measured: prepare the lessons, follow your progress, check and grade notebooks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+
+class Refused(RuntimeError):
+    """The command cannot do what was asked; the message is one line and says what to do."""
+
+
+def main() -> None:
+    """Run `course`. What a user can mend is said in one line; exit 0 only on success."""
+    try:
+        app()
+    except (RuntimeError, ValueError, OSError, LookupError) as error:
+        print(f"course: {_one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _say(line: str) -> None:
+    """One line as it is: no markup, no colour, no folding, so that other programs can read it."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _one_line(error: Exception) -> str:
+    """The message of an error; a file system error names its file."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@app.command()
+def doctor() -> None:
+    """Check Python, packages, weights, cores, memory and sandbox: a line each, OK or FAIL and the mend."""
+    from quizzes.doctor import findings
+
+    healthy = True
+    for finding in findings(ROOT):
+        healthy &= finding.ok
+        _say(f"{'OK  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.detail}")
+    raise typer.Exit(0 if healthy else 1)
+
+
+@app.command()
+def prepare() -> None:
+    """Verify and convert the weights and train the shared teachers once. Safe to interrupt and to repeat."""
+    from lessons_lib import models
+
+    begin = time.perf_counter()
+    models.prepare(report=_say)
+    _say(f"Everything is prepared ({time.perf_counter() - begin:.0f} s).")
+
+
+@app.command()
+def study(name: Annotated[str, typer.Argument(help="Name of the study, as in data/studies/NAME.json.")]) -> None:
+    """Compute a study, or resume one that was interrupted."""
+    from lessons_lib import study as studies
+
+    table = studies.load(name).compute()
+    _say(f"Study {name}: {len(table)} cells, kept in data/studies/{name}.json.")
+
+
+@app.command()
+def progress() -> None:
+    """Show the points you have earned in each lesson."""
+    from quizzes import lesson, lessons
+    from quizzes import progress as kept
+
+    table = Table("lesson", "points", "of", "exercises passed", "questions right", title="Your progress")
+    total = most = 0.0
+    for number in lessons.numbers():
+        quiz, earned = lesson(number), kept.earned(number)
+        passed = sum(earned.get(name, 0) == item.points for name, item in quiz.exercises.items())
+        right = sum(earned.get(f"question {id}", 0) == 1 for id in quiz.questions)
+        points = sum(earned.get(name, 0) for name in [*quiz.exercises, *(f"question {id}" for id in quiz.questions)])
+        total, most = total + points, most + quiz.max_points
+        counts = (f"{passed} of {len(quiz.exercises)}", f"{right} of {len(quiz.questions)}")
+        table.add_row(number, f"{points:g}", f"{quiz.max_points:g}", *counts)
+    table.add_section()
+    table.add_row("all", f"{total:g}", f"{most:g}", "", "")
+    console.print(table)
+
+
+@app.command()
+def check(notebooks: Annotated[list[Path], typer.Argument(help="Your notebooks.", metavar="NOTEBOOK...")]) -> None:
+    """Judge your own notebooks as the grader would. Exit 1 unless everything passes."""
+    from quizzes.grading.grader import Grader, lesson_of
+    from quizzes.grading.sandbox import Best
+    from quizzes.grading.submission import Unreadable, read
+
+    everything = True
+    for path in notebooks:
+        try:
+            submission = read(path)
+            lesson = lesson_of(submission)
+        except Unreadable as error:
+            _say(f"{path}: {error}")
+            everything = False
+            continue
+        # Its own content draws the cases: other ones than the notebook's, and the same whenever it is checked.
+        seed = int(hashlib.sha256(submission.sha256.encode()).hexdigest()[:12], 16)
+        judgements = list(Grader(seed, Best()).judge(submission, lesson))
+        _show_check(path, lesson, judgements)
+        everything &= all(item.points == item.max_points for item in judgements)
+    raise typer.Exit(0 if everything else 1)
+
+
+def _show_check(path: Path, lesson, judgements: list) -> None:
+    table = Table("", "points", "of", "verdict", title=escape(f"{path.name}: lesson {lesson.number}"))
+    for item in judgements:
+        name = item.item if item.kind == "exercise" else f"question {item.item}"
+        table.add_row(name, f"{item.points:g}", f"{item.max_points:g}", item.status)
+    table.add_section()
+    table.add_row("all", f"{sum(item.points for item in judgements):g}", f"{lesson.max_points:g}", "")
+    console.print(table)
+    for item in judgements:
+        if item.kind == "exercise" and item.status not in ("passed", "not attempted"):
+            text = item.result.feedback if item.result else f"{item.item}: {item.status}. {item.detail}"
+            _say(text)
+            _say("")
+
+
+@app.command()
+def grade(
+    submissions: Annotated[Path, typer.Argument(help="Folder that holds one folder a student.")],
+    out: Annotated[Path, typer.Option(help="Folder for grades.csv and gradebook.sqlite.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with OUT: grade what is new or changed.")] = False,
+    unsafe_no_sandbox: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run submissions as ordinary processes; trust every one.")
+    ] = False,
+    no_questions: Annotated[bool, typer.Option("--no-questions", help="Let exercises alone count.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.1, help="CPU time of one exercise; to wait, ten times.")] = 10.0,
+) -> None:
+    """Grade a folder of submissions, SUBMISSIONS/<student>/<notebook>.ipynb or nbgrader's, in a sandbox."""
+    from quizzes.grading import export, folder
+    from quizzes.grading.gradebook import FILE, Gradebook
+    from quizzes.grading.sandbox import Bubblewrap, Limits, Plain
+
+    if not submissions.is_dir():
+        raise Refused(f"{submissions} is not a folder; give the folder that holds one folder a student")
+    if submissions.resolve() in [out.resolve(), *out.resolve().parents]:
+        raise Refused(f"--out {out} lies inside the submissions and would be graded; choose another folder")
+    if (out / FILE).exists() and not resume:
+        raise Refused(f"{out} already holds a gradebook; add --resume to go on with it, or choose another --out")
+    sandbox = Plain() if unsafe_no_sandbox else Bubblewrap()
+    gradebook = Gradebook.in_folder(out)
+    from quizzes.grading.grader import Grader
+
+    grader = Grader(gradebook.seed, sandbox, Limits(cpu_seconds=seconds), questions_count=not no_questions)
+    begin, graded = time.perf_counter(), 0
+
+    def report(entry, fresh: bool) -> None:
+        nonlocal graded
+        graded += fresh
+        what = f"{entry.student}  {entry.lesson or '--'}  {entry.points:g} of {entry.max_points:g}  {entry.status}"
+        _say(what if fresh else f"{what}  (as before)")
+
+    try:
+        folder.grade(submissions, gradebook, grader, report)
+    except KeyboardInterrupt:
+        raise Refused(f"interrupted; nothing is lost: the same command with --resume goes on ({out})") from None
+    finally:
+        written = export.write_grades(gradebook, out)
+        gradebook.close()
+    _say(f"{graded} graded in {time.perf_counter() - begin:.0f} s; grades in {written}")
+
+
+@app.command()
+def solve(
+    number: Annotated[str, typer.Argument(metavar="NN", help="Number of the lesson, for example 01.")],
+    out: Annotated[Path, typer.Option(help="Notebook to write.")],
+) -> None:
+    """Write a solved copy of a lesson, for the instructor."""
+    import nbformat
+
+    from quizzes import lesson
+    from quizzes.solve import lesson_notebook, solved
+
+    if out.exists():
+        raise Refused(f"{out} exists and may be somebody's work; choose another --out or remove it")
+    quiz = lesson(number)
+    notebook = nbformat.read(lesson_notebook(ROOT / "notebooks", number), as_version=4)
+    nbformat.write(solved(notebook, quiz), out)
+    _say(f"Lesson {number}, solved: {out}")
+
+
+@app.command()
+def claims() -> None:
+    """Show every claim about compression that the course tests, and what this machine measured."""
+    from lessons_lib import claims as measured
+
+    table = Table("lesson", "claim", "measured here", "agrees?", "why", title="Claimed and measured", show_lines=True)
+    for row in measured.load_all():
+        found = row.measured
+        cells = (found.measured, found.verdict, found.why) if found else ("not on this machine", "", row.claim.needs)
+        table.add_row(row.lesson or ", ".join(row.claim.lessons), escape(row.claim.claim), *map(escape, cells))
+    console.print(table)

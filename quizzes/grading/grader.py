@@ -1,0 +1,210 @@
+"""Asks a submission about every exercise and judges what comes back. The reference runs here, never in the sandbox."""
+
+import math
+import time
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, replace
+
+from quizzes import checks, lessons, wire
+from quizzes.checks import Answer, CheckResult
+from quizzes.exercises import Case, Exercise
+from quizzes.grading.process import EXITED, MALFORMED, MEMORY, Died
+from quizzes.grading.sandbox import Limits
+from quizzes.grading.submission import Statement, Submission, Unreadable
+from quizzes.lessons import Lesson
+
+MAX_FATAL_STATEMENTS = 5
+UNPARSED = "cannot be parsed"
+# What the worker may say of a call, and the word for it here; anything else it says is malformed.
+WORDS = {
+    "not attempted": checks.NOT_ATTEMPTED,
+    "raised": checks.RAISED,
+    "exited": EXITED,
+    "out of memory": MEMORY,
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one exercise or question of a submission."""
+
+    kind: str
+    item: str
+    points: float
+    max_points: float
+    status: str
+    detail: str = ""
+    result: CheckResult | None = None
+    seconds: float = 0.0
+
+
+class Examination:
+    """One submission in one worker, with a new worker whenever an exercise has ended the old one."""
+
+    def __init__(self, submission: Submission, exercises: list[str], sandbox, limits: Limits):
+        self.submission, self.sandbox, self.limits = submission, sandbox, limits
+        self.program = submission.program(exercises)
+        self.fatal: list[tuple[Statement, Died]] = []
+        self.failed: list[tuple[Statement, str]] = []
+        self.worker = None
+
+    def __enter__(self) -> "Examination":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+    def _ready(self) -> None:
+        """A worker that holds the notebook's definitions. One that ends the worker is left out of the next attempt."""
+        while self.worker is None:
+            if len(self.fatal) > MAX_FATAL_STATEMENTS:
+                raise Died(self.fatal[-1][1].status, "the notebook's definitions end the process again and again")
+            self.worker = self.sandbox.start(self.limits)
+            left_out = [statement for statement, _ in self.fatal]
+            self.worker.renew()
+            self.failed = []
+            for statement in self.program:
+                if any(statement is item for item in left_out):
+                    continue
+                try:
+                    reply = self.worker.run(statement.source)
+                    if reply["status"] != "done":
+                        self.failed.append((statement, self._explained(reply)))
+                except Died as death:
+                    self.fatal.append((statement, death))
+                    self._end()
+                    break
+
+    def ask(self, exercise: str, cases: list[Case]) -> list[Answer]:
+        """An answer to every case. Raises Died when the exercise ends the worker or takes too long."""
+        self._ready()
+        answer = self.submission.answer_to(exercise)
+        for statement, death in self.fatal:
+            if statement is answer:
+                raise death
+        for statement, why in self.failed:
+            if statement is answer:
+                return [Answer(status=checks.RAISED, detail=f"while it was defined: {why}")] * len(cases)
+        self.worker.renew()
+        answers = []
+        try:
+            for case in cases:
+                answers.append(self._answer(exercise, case))
+                if answers[-1].status == checks.NOT_ATTEMPTED and len(answers) == 1:
+                    return answers * len(cases)
+        except Died:
+            self._end()
+            raise
+        if not self.worker.is_clean():
+            self._end()
+        return answers
+
+    def _answer(self, exercise: str, case: Case) -> Answer:
+        reply, body = self.worker.ask(exercise, wire.pack(*case.encode()))
+        if reply["status"] == "answered":
+            try:
+                return Answer(wire.unpack_values(body))
+            except ValueError as error:
+                return Answer(status=MALFORMED, detail=str(error)[:200])
+        return Answer(status=WORDS.get(reply["status"], MALFORMED), detail=self._explained(reply))
+
+    def _explained(self, reply: dict) -> str:
+        """What was raised; and, for a name that the notebook makes by running code, why it is not there."""
+        detail = f"{reply.get('error')}: {reply.get('message')}"
+        missing = [name for name in self.submission.left_out if f"name '{name}' is not defined" in detail]
+        if not missing:
+            return detail
+        return (
+            f"{detail}. The notebook makes {missing[0]!r} by running code; the grader takes only imports, functions, "
+            "classes and literal constants. Make it inside the function."
+        )
+
+
+class Grader:
+    """Judges submissions with one seed, in one kind of sandbox."""
+
+    def __init__(self, seed: int, sandbox, limits: Limits | None = None, questions_count: bool = True):
+        self.seed, self.sandbox, self.questions_count = seed, sandbox, questions_count
+        self.limits = limits or Limits()
+        self._drawn: dict[int, list[Case]] = {}
+
+    def _cases(self, exercise: Exercise) -> list[Case]:
+        if id(exercise) not in self._drawn:
+            self._drawn[id(exercise)] = exercise.draw(self.seed)
+        return self._drawn[id(exercise)]
+
+    def max_points(self, lesson: Lesson) -> float:
+        """What a perfect submission earns."""
+        return lesson.max_points if self.questions_count else sum(item.points for item in lesson.exercises.values())
+
+    def judge(self, submission: Submission, lesson: Lesson, known: Set = frozenset()) -> Iterator[Judgement]:
+        """A Judgement of every question and exercise, one by one as it is formed; those in `known` are passed over."""
+        if self.questions_count:
+            for id in lesson.questions:
+                if ("question", id) not in known:
+                    yield self._question(submission, lesson.questions[id])
+        todo = [item for name, item in lesson.exercises.items() if ("exercise", name) not in known]
+        with Examination(submission, list(lesson.exercises), self.sandbox, self.limits) as examination:
+            for exercise in todo:
+                start = time.perf_counter()
+                judgement = self._exercise(examination, exercise)
+                yield replace(judgement, seconds=time.perf_counter() - start)
+
+    def _question(self, submission: Submission, question) -> Judgement:
+        given = submission.answers.get(question.id)
+        try:
+            letter = question.letter(given)
+        except ValueError:
+            return Judgement("question", question.id, 0.0, 1.0, "wrong", "not one of the choices")
+        if letter is None:
+            return Judgement("question", question.id, 0.0, 1.0, checks.NOT_ATTEMPTED)
+        right = letter == question.right
+        return Judgement("question", question.id, float(right), 1.0, "passed" if right else "wrong", letter)
+
+    def _exercise(self, examination: Examination, exercise: Exercise) -> Judgement:
+        def zero(status: str, detail: str, result: CheckResult | None = None) -> Judgement:
+            return Judgement("exercise", exercise.name, 0.0, exercise.points, status, detail, result)
+
+        missing = examination.submission.missing(exercise.name)
+        if missing:
+            unparsed = exercise.name in examination.submission.broken
+            return zero(UNPARSED if unparsed else checks.NOT_ATTEMPTED, missing)
+        cases = self._cases(exercise)
+        try:
+            answers = examination.ask(exercise.name, cases)
+        except Died as death:
+            return zero(death.status, death.detail)
+        # Whatever an answer does to the comparison, it is no reason to stop, and no reason to give points.
+        try:
+            result = checks.judge(exercise, cases, answers)
+            points, score = result.points, result.score
+        except Exception as error:
+            return zero(MALFORMED, f"{type(error).__name__} while it was compared")
+        if not (math.isfinite(score) and 0 <= score <= 1):
+            return zero(MALFORMED, "no score")
+        detail = next((answer.detail for answer in answers if answer.detail), "")
+        return Judgement("exercise", exercise.name, points, exercise.points, result.status, detail, result)
+
+
+def status_of(judgements: list[tuple[str, str, str]]) -> str:
+    """One line on a submission from (kind, item, status): "graded", "not attempted", or graded with what went wrong."""
+    exercises = [(item, status) for kind, item, status in judgements if kind == "exercise"]
+    if all(status == checks.NOT_ATTEMPTED for _, _, status in judgements):
+        return checks.NOT_ATTEMPTED
+    quiet = ("passed", "wrong", checks.NOT_ATTEMPTED)
+    loud = [f"{item} {status}" for item, status in exercises if status not in quiet]
+    return f"graded; {'; '.join(loud)}" if loud else "graded"
+
+
+def lesson_of(submission: Submission) -> Lesson:
+    """The lesson that a submission says it belongs to. Raises Unreadable when there is none of that number."""
+    if submission.lesson is None:
+        raise Unreadable("names no lesson: neither its metadata nor its file name, which should begin as 01_ does")
+    if submission.lesson not in lessons.numbers():
+        raise Unreadable(f"is for lesson {submission.lesson}, which has no exercises here")
+    return lessons.lesson(submission.lesson)

@@ -1,0 +1,153 @@
+"""A notebook as the grader sees it: pieces of source and literal answers, by syntax tree. Nothing of it runs here."""
+
+import hashlib
+import json
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quizzes.grading.source import Statement, read_cell
+
+MAX_NOTEBOOK_BYTES = 50 * 2**20
+
+NO_FUNCTION = "no function of that name"
+STUB = "the stub is unchanged"
+
+
+class Unreadable(ValueError):
+    """A submission that cannot be graded at all; the message says why, in words for the instructor."""
+
+
+@dataclass
+class Submission:
+    """What a notebook hands in: the lesson it says it belongs to, statements in order, answers to questions."""
+
+    sha256: str
+    lesson: str | None = None
+    statements: list[Statement] = field(default_factory=list)
+    answers: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)          # exercise -> why its cell cannot be parsed
+    left_out: set[str] = field(default_factory=set)               # names that only code which never runs would bind
+
+    def answer_to(self, exercise: str) -> Statement | None:
+        """The definition that answers an exercise: in its own cell, else the last one; a stub only as a last resort."""
+        found = [item for item in self.statements if item.defines and exercise in item.binds]
+        ranked = sorted(found, key=lambda item: (not item.stub, item.exercise == exercise))
+        return ranked[-1] if ranked else None
+
+    def missing(self, exercise: str) -> str | None:
+        """Why there is nothing to run for an exercise, None when there is something."""
+        answer = self.answer_to(exercise)
+        if answer is None:
+            return self.broken.get(exercise, NO_FUNCTION)
+        if answer.stub:
+            return self.broken.get(exercise, STUB)
+        return None
+
+    def program(self, exercises: list[str]) -> list[Statement]:
+        """The statements to run, in order, such that each exercise's name ends up with the definition that answers it.
+
+        Other definitions of that name are left out; the chosen one is repeated when anything after it takes the name.
+        """
+        chosen = {name: self.answer_to(name) for name in exercises}
+        kept = [
+            item
+            for item in self.statements
+            if not item.defines or all(chosen.get(name, item) is item for name in item.binds)
+        ]
+        again = []
+        for name, answer in chosen.items():
+            binders = [item for item in kept if name in item.binds]
+            if answer is not None and binders[-1] is not answer:
+                again.append(answer)
+        return kept + again
+
+
+def read(path: Path) -> Submission:
+    """Read one notebook. Raises Unreadable when it is not a regular file or not a notebook."""
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            raise Unreadable("is a link, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable("is not a file")
+        if status.st_size > MAX_NOTEBOOK_BYTES:
+            raise Unreadable(f"has {status.st_size / 2**20:.0f} MB; at most {MAX_NOTEBOOK_BYTES // 2**20} are read")
+        data = path.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from error
+    return parse(data, path.name)
+
+
+def parse(data: bytes, name: str = "") -> Submission:
+    """What a notebook's bytes hand in. The lesson comes from its metadata, else from a file name such as 01_x.ipynb.
+
+    Raises Unreadable when the bytes are not a notebook of format 4.
+    """
+    submission = Submission(hashlib.sha256(data).hexdigest())
+    notebook = _notebook(data)
+    submission.lesson = _lesson(notebook, name)
+    for cell in notebook["cells"]:
+        if isinstance(cell, dict) and cell.get("cell_type") == "code":
+            _add_cell(submission, _source(cell), _exercise(cell))
+    bound = {name for statement in submission.statements for name in statement.binds}
+    submission.left_out -= bound
+    return submission
+
+
+def _notebook(data: bytes) -> dict:
+    if not data.strip():
+        raise Unreadable("is empty")
+    try:
+        notebook = json.loads(data)
+    except UnicodeDecodeError:
+        try:
+            notebook = json.loads(data.decode("cp1252", "replace"))
+        except (ValueError, RecursionError) as error:
+            raise Unreadable("is not a notebook: not JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("is not a notebook: not JSON, perhaps cut off") from error
+    if not isinstance(notebook, dict):
+        raise Unreadable("is not a notebook: its JSON is not an object")
+    if isinstance(notebook.get("nbformat"), int) and notebook["nbformat"] < 4:
+        raise Unreadable(f"is in notebook format {notebook['nbformat']}; open it in JupyterLab and save it again")
+    if not isinstance(notebook.get("cells"), list):
+        raise Unreadable("is not a notebook: it has no cells")
+    return notebook
+
+
+def _lesson(notebook: dict, name: str) -> str | None:
+    metadata = notebook.get("metadata")
+    course = metadata.get("course") if isinstance(metadata, dict) else None
+    lesson = course.get("lesson") if isinstance(course, dict) else None
+    if isinstance(lesson, str) and re.fullmatch(r"[0-9]{2}", lesson):
+        return lesson
+    match = re.match(r"([0-9]{2})(?![0-9])", name)
+    return match.group(1) if match else None
+
+
+def _source(cell: dict) -> str:
+    source = cell.get("source", "")
+    text = "".join(line for line in source if isinstance(line, str)) if isinstance(source, list) else source
+    return text.replace("\r\n", "\n").replace("\r", "\n") if isinstance(text, str) else ""
+
+
+def _exercise(cell: dict) -> str | None:
+    metadata = cell.get("metadata")
+    exercise = metadata.get("exercise") if isinstance(metadata, dict) else None
+    return exercise if isinstance(exercise, str) else None
+
+
+def _add_cell(submission: Submission, source: str, exercise: str | None) -> None:
+    try:
+        cell = read_cell(source, exercise)
+    except SyntaxError as error:
+        if exercise:
+            submission.broken[exercise] = f"line {error.lineno} of its cell: {error.msg}"
+        return
+    submission.statements += cell.statements
+    submission.answers |= cell.answers
+    submission.left_out |= cell.left_out
+    # A later copy of the cell that can be parsed replaces one that cannot.
+    submission.broken.pop(exercise, None)

@@ -1,0 +1,230 @@
+"""Runs inside the sandbox: takes a learner's statements and cases, gives back values. It judges nothing.
+
+Started by path with an interpreter that sees the standard library alone; numpy, torch, `recipes` and `wire` are the
+only other things it loads. Whatever the learner's code does to this process, it can spoil only its own answers: the
+reference and the comparison are in the grader, in another process.
+"""
+
+import __future__
+
+import builtins
+import contextlib
+import importlib.util
+import json
+import os
+import random
+import struct
+import sys
+import types
+
+LENGTH = struct.Struct("<Q")
+LOADED = ("torch", "numpy")
+MESSAGE_CHARACTERS = 500
+
+
+class Placeholder(types.ModuleType):
+    """Stands for a package that exercises may not use: it can be imported, and raises when something is taken of it."""
+
+    __all__ = ()
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Refusal(f"{self.__name__}.{name}", self.__name__.split(".")[0])
+
+
+class _Refusal:
+    """A name taken from a placeholder: `from package import name` works, the first use raises."""
+
+    def __init__(self, name: str, package: str):
+        self._why = (
+            f"{name} cannot be used here: exercises are judged with the standard library, numpy and torch alone, "
+            f"without {package}. Write it out."
+        )
+
+    def _raise(self, *_, **__):
+        raise ImportError(self._why)
+
+    __call__ = __getitem__ = __iter__ = __len__ = __bool__ = __enter__ = __mro_entries__ = _raise
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _raise
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._raise()
+
+
+class Inert:
+    """Stands for what a notebook has and the grader has not, such as `quiz`: anything goes, nothing happens."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_, **__):
+        return self
+
+
+class Worker:
+    """A learner's namespace, and what can be asked of it."""
+
+    def __init__(self, recipes, wire, answer_bytes: int):
+        self.recipes, self.wire, self.answer_bytes = recipes, wire, answer_bytes
+        self.flags = 0
+        # The learner's functions get builtins of their own, so that torch and the rest import as ever.
+        own = vars(builtins) | {"__import__": self._import}
+        inert = dict.fromkeys(("quiz", "display", "get_ipython"), Inert())
+        self.namespace = {"__name__": "notebook", "__builtins__": own} | inert
+
+    def _import(self, name, globals=None, locals=None, fromlist=(), level=0):
+        """`import` as the learner's code sees it."""
+        package = name.split(".")[0]
+        if level or package in LOADED or package in sys.stdlib_module_names:
+            return __import__(name, globals, locals, fromlist, level)
+        if name == "quizzes.recipes" or (name == "quizzes" and "recipes" in (fromlist or ())):
+            quizzes = Placeholder("quizzes")
+            quizzes.recipes = self.recipes
+            return self.recipes if name == "quizzes.recipes" and fromlist else quizzes
+        return Placeholder(name if fromlist else package)
+
+    def run(self, source: str) -> dict:
+        """Execute one statement. What it raises is reported; the statements after it still run."""
+        try:
+            # Whatever stands in the notebook from __future__ holds for the statements after it, as in the notebook.
+            code = compile(source, "<notebook>", "exec", flags=self.flags, dont_inherit=True)
+            self.flags |= code.co_flags & _FUTURE
+            exec(code, self.namespace)
+        except BaseException as error:
+            return _raised(error)
+        return {"status": "done"}
+
+    def ask(self, function: str, body: bytes) -> tuple[dict, bytes]:
+        """Call a function with one case and return what was observed, as bytes."""
+        torch = sys.modules["torch"]
+        # One exercise's settings must not reach into the next.
+        torch.set_grad_enabled(True)
+        torch.set_default_dtype(torch.float32)
+        torch.manual_seed(0)
+        random.seed(0)
+        sys.modules["numpy"].random.seed(0)
+        before = os.getpid()
+        try:
+            if function not in self.namespace:
+                raise NameError(f"name {function!r} is not defined")
+            header, tensors = self.wire.unpack(body)
+            arguments = self.recipes.build(header["arguments"], tensors)
+            values = self.recipes.observe(self.namespace[function], arguments, header["observe"])
+            answer = self.wire.pack_values(values)
+            if len(answer) > self.answer_bytes:
+                raise ValueError(f"the answer has {len(answer):,} bytes; at most {self.answer_bytes:,} are taken")
+            reply = {"status": "answered"}
+        except BaseException as error:
+            reply, answer = _raised(error), b""
+        if os.getpid() != before:                           # a fork that came back here would answer a second time
+            os._exit(1)
+        return reply, answer
+
+
+_FUTURE = 0
+for _name in __future__.all_feature_names:
+    _FUTURE |= getattr(__future__, _name).compiler_flag
+
+
+def _raised(error: BaseException) -> dict:
+    """An exception as text. Its own code may run while it is read, and may raise again."""
+    try:
+        message = str(error)[:MESSAGE_CHARACTERS]
+    except BaseException:
+        message = "its message cannot be read"
+    kind = "exited" if isinstance(error, SystemExit | KeyboardInterrupt) else "raised"
+    if isinstance(error, NotImplementedError):
+        kind = "not attempted"
+    if isinstance(error, MemoryError) or "can't allocate memory" in message or "not enough memory" in message:
+        kind = "out of memory"
+    return {"status": kind, "error": type(error).__name__, "message": message}
+
+
+def load_by_path(name: str, path: str):
+    """A module from a file, without its package."""
+    specification = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def confine(limits: dict) -> None:
+    """Give up root for real, then set limits on this process and all that it starts."""
+    if limits["uid"] is not None:
+        # Limits on processes do not bind root, nor anyone who only looks like root inside a user namespace.
+        os.setgroups([])
+        os.setresgid(*[limits["uid"]] * 3)
+        os.setresuid(*[limits["uid"]] * 3)
+    try:
+        import resource
+    except ImportError:                                     # Windows has no such limits; the grader still watches
+        return
+    memory = _address_space() + limits["memory_bytes"]
+    wanted = {
+        "RLIMIT_CORE": 0,
+        "RLIMIT_FSIZE": limits["file_bytes"],
+        "RLIMIT_NOFILE": limits["open_files"],
+        "RLIMIT_NPROC": limits["processes"] if limits["own_users"] else None,
+        "RLIMIT_AS": memory if sys.platform == "linux" else None,
+    }
+    for name, value in wanted.items():
+        if value is not None and hasattr(resource, name):
+            resource.setrlimit(getattr(resource, name), (value, value))
+
+
+def _address_space() -> int:
+    """Bytes of address space in use, most of it torch's own."""
+    with contextlib.suppress(OSError), open("/proc/self/statm") as statm:
+        return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def receive(stream) -> bytes | None:
+    """One message, None when the grader has gone."""
+    size = stream.read(LENGTH.size)
+    return stream.read(LENGTH.unpack(size)[0]) if len(size) == LENGTH.size else None
+
+
+def send(stream, header: dict, body: bytes = b"") -> None:
+    """One message: the length of everything, the length of the header, the header as JSON, the body."""
+    text = json.dumps(header).encode()
+    stream.write(LENGTH.pack(LENGTH.size + len(text) + len(body)) + LENGTH.pack(len(text)) + text + body)
+    stream.flush()
+
+
+def main() -> None:
+    """Load what is allowed, give up every right, then answer until the grader hangs up."""
+    options = json.loads(sys.argv[1])
+    sys.path.append(options["packages"])
+    # Two pipes stay; what learners print goes nowhere, so it can neither fill a disk nor pose as an answer.
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    import numpy  # noqa: F401  (before the limits; learners' code may use it)
+    import torch
+
+    torch.set_num_threads(1)
+    recipes, wire = (load_by_path(name, options[name]) for name in ("recipes", "wire"))
+    torch.ones(1, requires_grad=True).sum().backward()
+    worker = Worker(recipes, wire, options["limits"]["answer_bytes"])
+    confine(options["limits"])
+    send(answers, {"status": "ready"})
+    os.dup2(nothing, 2)
+    while (message := receive(requests)) is not None:
+        size = LENGTH.unpack_from(message)[0]
+        request = json.loads(message[LENGTH.size : LENGTH.size + size])
+        if "run" in request:
+            reply, body = worker.run(request["run"]), b""
+        else:
+            reply, body = worker.ask(request["ask"], message[LENGTH.size + size :])
+        send(answers, reply | {"id": request["id"]}, body)
+
+
+if __name__ == "__main__":
+    main()
