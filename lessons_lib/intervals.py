@@ -1,0 +1,141 @@
+"""Quality with an interval: how far a score could lie from what one test set and a few seeds showed."""
+
+from dataclasses import dataclass
+
+import numpy
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the two ends of its interval; 95 % unless the function that made it says otherwise."""
+
+    value: float
+    low: float
+    high: float
+
+    def __post_init__(self):
+        if not (numpy.isfinite([self.value, self.low, self.high]).all() and self.low <= self.high):
+            raise ValueError(f"an interval needs finite numbers with low <= high, not {self.low} and {self.high}")
+
+    def __contains__(self, number: float) -> bool:
+        return self.low <= number <= self.high
+
+    def __format__(self, spec: str) -> str:
+        """Each number formatted by the same spec: f"{interval:.1%}" gives 84.1% [82.0%, 86.3%]."""
+        value, low, high = (format(number, spec or ".3g") for number in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+    def __str__(self) -> str:
+        return format(self, "")
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """A paired difference, a minus b, and the number of seeds behind it."""
+
+    runs: int = 1
+
+    @property
+    def beats(self) -> bool:
+        """What "a beats b" means in this course: at least three seeds, and the whole interval above zero."""
+        return self.runs >= 3 and self.low > 0
+
+
+def wilson_interval(correct: int, total: int, z: float = 1.96) -> Interval:
+    """Interval of a share, from `correct` successes in `total` independent trials.
+
+    Stays inside 0..1 and keeps its coverage near 0 and 1, where value ± z standard errors does neither.
+    The trials must be independent: for sentences of the same documents use `accuracy`.
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+    """
+    if total < 1 or not 0 <= correct <= total:
+        raise ValueError(f"{correct} correct of {total}: there must be at least one trial, and 0 <= correct <= total")
+    if not (numpy.isfinite(z) and z > 0):
+        raise ValueError(f"z counts standard errors and must be above zero, such as 1.96 for 95 %, not {z}")
+    share = correct / total
+    # centre = (p + z²/2n) / (1 + z²/n),  half = z sqrt(p(1 - p)/n + z²/4n²) / (1 + z²/n)
+    shrink = 1 + z**2 / total
+    centre = (share + z**2 / (2 * total)) / shrink
+    half = z * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5 / shrink
+    # With nothing or everything correct one end is the value itself; rounding must not push it past.
+    return Interval(share, min(max(0.0, centre - half), share), max(min(1.0, centre + half), share))
+
+
+def accuracy(correct, documents, seed: int = 0) -> Interval:
+    """Share of right answers with its 95 % interval, bootstrapped over documents.
+
+    correct: 0/1 of shape (sentences,), or (runs, sentences) for several training seeds on one test set.
+    documents: (sentences,) the document that each sentence comes from. Sentences of one document are alike, so a whole
+    document is drawn or left out; drawing single sentences would give an interval that is too narrow.
+    """
+    runs = _answers(correct, "correct")
+    value, low, high = _ends(runs, documents, seed)
+    return Interval(value, max(0.0, low), min(1.0, high))
+
+
+def paired_difference(correct_a, correct_b, documents, seed: int = 0) -> Difference:
+    """Accuracy of a minus accuracy of b, with the 95 % interval over training seeds and test documents.
+
+    correct_a, correct_b: 0/1 of shape (runs, sentences), or (sentences,) where nothing was trained. Run i of a and of b
+    share their seed, and column j is the same sentence in both: what is hard for both then cancels.
+    documents: (sentences,) the document of each sentence. The result's `beats` is the course's meaning of the word.
+    """
+    a, b = _answers(correct_a, "correct_a"), _answers(correct_b, "correct_b")
+    if a.shape != b.shape:
+        raise ValueError(f"paired answers need the same runs and sentences, not {a.shape} and {b.shape}")
+    return Difference(*_ends(a - b, documents, seed), runs=len(a))
+
+
+def over_seeds(values) -> Interval:
+    """Mean of one figure per training seed, with its 95 % interval by Student's t (seeds alone, no documents)."""
+    figures = numpy.asarray(values, dtype=float)
+    if figures.ndim != 1 or len(figures) < 2 or not numpy.isfinite(figures).all():
+        raise ValueError("over_seeds needs one finite figure for each of at least two seeds")
+    spread = _seed_draws(figures, numpy.random.default_rng(0), 20 * RESAMPLES)
+    half = float(numpy.quantile(numpy.abs(spread), LEVEL))
+    mean = float(figures.mean())
+    return Interval(mean, mean - half, mean + half)
+
+
+def _ends(runs: numpy.ndarray, documents, seed: int) -> tuple[float, float, float]:
+    """Mean of (runs, sentences) and the ends of its interval: documents bootstrapped, seeds by Student's t.
+
+    Three seeds cannot be bootstrapped: the interval would reach from the smallest to the largest and hold the truth
+    in 75 % of cases. Their error is drawn from a t distribution with runs - 1 degrees of freedom instead, and added.
+    Chance that strikes one run on one document counts in both parts: the interval is too wide rather than too narrow.
+    """
+    groups = numpy.asarray(documents)
+    if groups.shape != runs.shape[1:]:
+        raise ValueError(f"documents must name one document for each of {runs.shape[1]} sentences, not {groups.shape}")
+    names, member = numpy.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("an interval over documents needs at least two documents")
+    sums = numpy.bincount(member, weights=runs.mean(axis=0))
+    sizes = numpy.bincount(member)
+    value = float(sums.sum() / sizes.sum())
+
+    generator = numpy.random.default_rng(seed)
+    times = generator.multinomial(len(names), numpy.full(len(names), 1 / len(names)), size=RESAMPLES)
+    draws = (times @ sums) / (times @ sizes)
+    if len(runs) > 1:
+        draws = draws + _seed_draws(runs.mean(axis=1), generator, RESAMPLES)
+    low, high = numpy.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return value, float(low), float(high)
+
+
+def _seed_draws(figures: numpy.ndarray, generator: numpy.random.Generator, draws: int) -> numpy.ndarray:
+    """Errors that the mean of these figures, one a seed, may have: standard error times Student's t."""
+    standard_error = figures.std(ddof=1) / len(figures) ** 0.5
+    return standard_error * generator.standard_t(len(figures) - 1, size=draws)
+
+
+def _answers(correct, name: str) -> numpy.ndarray:
+    answers = numpy.atleast_2d(numpy.asarray(correct, dtype=float))
+    if answers.ndim != 2 or not answers.size:
+        raise ValueError(f"{name} must have shape (sentences,) or (runs, sentences) and hold answers")
+    if not numpy.isin(answers, (0.0, 1.0)).all():
+        raise ValueError(f"{name} must hold 1 for a right answer and 0 for a wrong one, nothing else")
+    return answers
