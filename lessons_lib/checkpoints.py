@@ -41,6 +41,7 @@ class Checkpoint:
         return state if isinstance(state, dict) and state.get("fingerprint") == self.fingerprint else None
 
     def save(self, state: dict) -> None:
+        """Write the state whole, beside the old one first, so that a crash leaves one or the other."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
@@ -54,6 +55,7 @@ class Checkpoint:
         self.saved = time.monotonic()
 
     def is_due(self) -> bool:
+        """Whether the last save is long enough ago for another."""
         return time.monotonic() - self.saved >= SECONDS_BETWEEN
 
 

@@ -37,6 +37,8 @@ LAST_WORD = re.compile(r"([A-Za-z.]+)\.$")
 
 
 class Document(NamedTuple):
+    """One article: its number, its topic, and its sentences."""
+
     number: int  # position among the sorted paths of the corpus
     topic: int
     sentences: dict[str, str]  # by key, in order

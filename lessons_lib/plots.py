@@ -19,6 +19,7 @@ from lessons_lib.figures import (
     plot,
     styled,
 )
+from lessons_lib.tables import show
 
 __all__ = ["Figure", "bars", "grids", "histogram", "lines", "note", "scatter"]
 
@@ -101,8 +102,9 @@ def bars(values: dict, *, title: str, alt: str, xlabel: str, ylabel: str = "", l
             if low < high:
                 axes.errorbar(value, place, xerr=whiskers, fmt="none", ecolor="black", capsize=3)
             side = 1 if value >= 0 else -1
-            axes.annotate(f"{value:.3g}", (high if side > 0 else low, place), xytext=(4 * side, 0), va="center",
-                          textcoords="offset points", ha="left" if side > 0 else "right", fontsize=9)
+            axes.annotate(show(value), (high if side > 0 else low, place), xytext=(4 * side, 0), va="center",
+                          textcoords="offset points", ha="left" if side > 0 else "right", fontsize=9,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})   # a mark may pass behind it
     _mark(axes, marks or {}, 0, False)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.invert_yaxis()

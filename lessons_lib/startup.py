@@ -4,6 +4,7 @@ Installed when lessons_lib is imported, before torch and transformers are; it lo
 """
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ def install() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(known, _Harmless) for known in logger.filters):
             logger.addFilter(_Harmless(patterns))
+    # torch.profiler writes "profiler_start" and "profiler_stop" to the error stream (severity USDT, 5) at every use.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 
 @contextmanager

@@ -71,12 +71,16 @@ def prepare() -> None:
 
 
 @app.command()
-def study(name: Annotated[str, typer.Argument(help="Name of the study, as in data/studies/NAME.json.")]) -> None:
+def study(
+    name: Annotated[str, typer.Argument(help="Name of the study, as in data/studies/NAME.json.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what was computed before, and start anew.")] = False,
+) -> None:
     """Compute a study, or resume one that was interrupted."""
     from lessons_lib import study as studies
 
-    table = studies.load(name).compute()
-    _say(f"Study {name}: {len(table)} cells, kept in data/studies/{name}.json.")
+    found = studies.load(name)
+    table = found.compute(fresh=fresh)
+    _say(f"Study {name}: {len(table)} cells, kept in {found.path}.")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-OBSERVE = ("value", "gradients", "parameters", "calls")
+OBSERVE = ("value", "gradients", "parameters", "calls", "traces")
 MAX_DEPTH = 8
 MAX_ENTRIES = 10_000
 
@@ -175,7 +175,8 @@ def observe(function, arguments: tuple, what: str = "value") -> dict[str, Any]:
 
     what: "value" the returned value · "gradients" that, and the gradient of every argument that asks for one, under
     fixed upstream gradients · "parameters" the returned value and every model's state afterwards · "calls" the
-    returned value and what was asked of every `lookup`, in order.
+    returned value and what was asked of every `lookup`, in order · "traces" the returned value, whether it carries a
+    graph, and the mode in which every model is left.
     A class derived from torch.autograd.Function is called through its `apply`.
     Raises whatever the function raises, and TypeError when it returns something that is not values.
     """
@@ -190,6 +191,10 @@ def observe(function, arguments: tuple, what: str = "value") -> dict[str, Any]:
         seen |= flatten(states, "parameters")
     elif what == "calls":
         seen |= flatten([item.calls for item in arguments if isinstance(item, Lookup)], "calls")
+    elif what == "traces":
+        tensors = [item for item in flatten(returned, keep_graph=True).values() if isinstance(item, torch.Tensor)]
+        seen["carries a graph"] = any(item.requires_grad for item in tensors)
+        seen |= flatten([item.training for item in arguments if isinstance(item, nn.Module)], "left in training mode")
     return seen
 
 

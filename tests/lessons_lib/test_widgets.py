@@ -58,8 +58,10 @@ def test_a_notebook_gets_labelled_controls_and_a_first_picture_that_follows_them
         "def told(bits=4, scheme='b', whole_range=False):\n    return f'{bits} {scheme} {whole_range}'\n"
         "widgets.explore(told, bits=[2, 4, 8], scheme=['a', 'b'], whole_range=False)",
         "made = list(ipywidgets.Widget.get_manager_state()['state'].values())\n"
-        "print([w['model_name'] + ':' + w['state']['description'] for w in made if 'description' in w['state']])",
-        "knobs = [w for w in ipywidgets.widgets.widget._instances.values() if getattr(w, 'description', '') == 'bits']\n"
+        "states = [m for m in made if 'description' in m['state']]\n"
+        "print([m['model_name'] + ':' + m['state']['description'] for m in states])",
+        "made = ipywidgets.widgets.widget._instances.values()\n"
+        "knobs = [w for w in made if getattr(w, 'description', '') == 'bits']\n"
         "knobs[0].value = 8",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

