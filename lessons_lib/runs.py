@@ -114,12 +114,16 @@ def beside(row: Row, score: str, others: list[Row], slack: float) -> Live:
 
 
 def write(table: Table, path: Path, **more: Any) -> None:
-    """Keep a table as JSON, one row a line, with a checksum over the rows. `more` is written beside it, for readers."""
+    """Keep a table as JSON, one field and one row a line, with a checksum over the rows. `more` is for its readers."""
     rows = [vars(row) for row in table.rows]
     head = {key: value for key, value in vars(table).items() if key != "rows"} | more | {"checksum": digest(rows)}
-    lines = [json.dumps(row, separators=(",", ":"), allow_nan=False) for row in rows]
+    fields = [f"{json.dumps(name)}: {_compact(value)}" for name, value in head.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n' + ",\n".join(lines) + "\n]}\n")
+    write_whole(path, "{\n" + ",\n".join(fields) + ',\n"rows": [\n' + ",\n".join(map(_compact, rows)) + "\n]}\n")
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def read(path: Path) -> Table:

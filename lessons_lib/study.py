@@ -165,9 +165,10 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
+    """What the cells ran on, without the number of threads: a study taken up again may have run on several."""
     from lessons_lib import measure
 
-    return measure.machine()
+    return {name: value for name, value in measure.machine().items() if name != "threads"}
 
 
 def _progress(cells: tuple[Cell, ...], name: str, shown: bool):

@@ -246,7 +246,7 @@ quiz.ask("3", answer=...)
 
 # %%
 cold = first_call.samples[0]
-plots.note(f"The first call took **{cold:.0f} ms**, {cold / requests.p50:.0f} times the median. It had to load code, "
+plots.note(f"The first call took **{cold:.0f} ms**, {cold / requests.p50:.1f} times the median. It had to load code, "
            "reserve memory and set up the kernels that do the arithmetic. A service pays that once. So the first "
            "calls, the **warm-up**, are left out, and reported on their own if starting matters.")
 

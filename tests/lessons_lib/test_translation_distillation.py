@@ -89,9 +89,9 @@ def test_each_level_brings_the_student_nearer_and_another_teacher_leads_elsewher
         model, loss = student, levels.word_loss
         if level == "hidden":
             model, loss = levels.projected(student, teacher.shape.width, seed=1), levels.hidden_loss
-        start = float(loss(model, cached))
+        start = loss(model, cached).item()
         training.train(model, outputs, loss, steps=40, batch_size=10, lr=1e-2, seed=0, progress=False)
-        return start, float(loss(model, cached)), student
+        return start, loss(model, cached).item(), student
 
     start, end, student = trained(cached)
     assert end < 0.8 * start
