@@ -99,7 +99,7 @@ def take_layers(n_teacher: int, n_student: int, strategy: str = "alternate") -> 
     """Positions, from 0, of the teacher's layers that a student starts from, in ascending order.
 
     "alternate": layer floor((i + 1) · n_teacher / n_student) - 1 for i = 0 ... n_student - 1: evenly spaced, and the
-    last one always taken, because the head was trained on what it puts out. "first": the first n_student layers.
+    last one always taken, because what a head reads comes out of it. "first": the first n_student layers.
     Raises ValueError for a student deeper than its teacher.
     """
     if not 1 <= n_student <= n_teacher:

@@ -215,6 +215,6 @@ def claims() -> None:
     table = Table("lesson", "claim", "measured here", "agrees?", "why", title="Claimed and measured", show_lines=True)
     for row in measured.load_all():
         found = row.measured
-        cells = (found.measured, found.verdict, found.why) if found else ("not on this machine", "", row.claim.needs)
+        cells = (found.measured, found.verdict, found.why) if found else ("not measured yet", "", row.claim.needs)
         table.add_row(row.lesson or ", ".join(row.claim.lessons), escape(row.claim.claim), *map(escape, cells))
     console.print(table)

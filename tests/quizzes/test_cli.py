@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import quizzes
@@ -103,7 +104,7 @@ def test_progress_adds_up():
 
 
 def test_claims_are_all_there(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli, "console", Console(width=200))         # so that no claim's first word is broken in two
     shown = said("claims")
     assert all(claim.claim.split()[0] in shown for claim in claims.declared().values())
 
@@ -113,11 +114,14 @@ def test_prepare_and_study_call_the_library(monkeypatch):
     assert "the teacher is there" in said("prepare")
 
     class Small:
-        def compute(self):
-            return [1, 2, 3]
+        path = "data/studies/small.json"
+
+        def compute(self, fresh):
+            return [1, 2, 3, 4] if fresh else [1, 2, 3]
 
     monkeypatch.setattr(study, "load", lambda name: Small())
-    assert "Study small: 3 cells" in said("study", "small")
+    assert "Study small: 3 cells, kept in data/studies/small.json" in said("study", "small")
+    assert "Study small: 4 cells" in said("study", "small", "--fresh")
 
 
 def test_the_doctor_names_what_is_amiss_and_the_mend(tmp_path, monkeypatch):
