@@ -163,6 +163,11 @@ def sentences_sha256(split: str) -> str:
     return hashlib.sha256(json.dumps(_splits()[_known(split)]).encode()).hexdigest()
 
 
+def sentence_count(split: str) -> int:
+    """How many sentences a split has, without building its Dataset."""
+    return len(_splits()[_known(split)])
+
+
 @lru_cache(maxsize=len(SPLITS))
 def sentences(split: str) -> "Dataset":
     """Single sentences with their topic, columns text (str), topic (int, position in TOPICS) and document (int).

@@ -239,7 +239,7 @@ def prepare(report: Callable[[str], None] = print) -> None:
         if not right:
             raise assets.AssetError(f"{what}: {detail}")
         report(f"{what}: {detail}")
-    counts = ", ".join(f"{len(corpora.sentences(split)):,} for {split}" for split in corpora.SPLITS)
+    counts = ", ".join(f"{corpora.sentence_count(split):,} for {split}" for split in corpora.SPLITS)
     report(f"sentences: {counts}")
     folder = assets.stored_folder("topic-teacher", _teacher_shape())
     if assets.is_intact(folder):

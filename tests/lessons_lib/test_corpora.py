@@ -141,3 +141,9 @@ def test_the_data_card_tells_the_truth(root, documents):
     assert f"{len(documents):,} remain" in card
     for sha in (assets.ENCODER_SHA256, assets.TOKENIZER_SHA256, assets.LANGUAGE_MODEL_SHA256, assets.BBC_SHA256):
         assert f"`{sha}`" in card
+
+
+def test_a_split_is_counted_as_it_is():
+    assert [corpora.sentence_count(split) for split in corpora.SPLITS] == [
+        len(corpora.sentences(split)) for split in corpora.SPLITS
+    ]
