@@ -16,7 +16,6 @@ from lessons_lib.translation import PAD
 from lessons_lib.translator import Translator, keep_layers, trimmed
 
 Batch = dict[str, Tensor]
-Loss = Callable[[nn.Module, Batch], Tensor]
 
 WORD_ALPHA = 0.5  # weight of the teacher's distributions; the rest is the cross-entropy with the text
 HIDDEN_WEIGHT = 1.0  # of the hidden-state term, added to the cross-entropy
