@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
 from sqlalchemy import ForeignKey, UniqueConstraint, create_engine, event, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
@@ -96,9 +97,10 @@ class Gradebook:
 
     @classmethod
     def in_folder(cls, folder: Path) -> "Gradebook":
-        """The gradebook of an output folder; made when there is none."""
+        """The gradebook of an output folder; made when there is none, by one process at a time."""
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{folder / FILE}")
+        with FileLock(folder / f".{FILE}.lock"):
+            return cls(f"sqlite:///{folder / FILE}")
 
     def _setting(self, name: str, first: str) -> str:
         setting = self.session.get(Setting, name)
@@ -167,6 +169,6 @@ class Gradebook:
 
 def _careful(connection, _record) -> None:
     """Write ahead, so that a kill in mid-write leaves the last commit whole, and let another reader wait."""
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA busy_timeout=10000")
+    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA foreign_keys=ON")

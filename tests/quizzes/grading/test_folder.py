@@ -1,10 +1,13 @@
 """A class's folder: layouts, broken notebooks, the gradebook, going on after a kill."""
 
+import contextlib
 import csv
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -179,9 +182,10 @@ def test_a_killed_grader_goes_on_where_it_was(tmp_path):
     out = tmp_path / "out"
     running = grade_command(tmp_path / "class", out)
     # The second exercise of somebody has its verdict: the grader is in the middle of a notebook.
-    questions, deadline = len(lesson(LESSON).questions), time.monotonic() + 60
-    while time.monotonic() < deadline and not ((out / FILE).exists() and _committed(out) > questions):
+    questions, deadline = len(lesson(LESSON).questions), time.monotonic() + 120
+    while time.monotonic() < deadline and running.poll() is None and _committed(out) <= questions:
         time.sleep(0.02)
+    assert running.poll() is None, running.communicate()[0]
     running.send_signal(signal.SIGKILL)
     running.wait()
     before = verdicts(out)
@@ -196,10 +200,22 @@ def test_a_killed_grader_goes_on_where_it_was(tmp_path):
     assert len(after) == len({row[:2] + row[4:6] for row in after}) == 2 * (questions + len(lesson(LESSON).exercises))
 
 
+def test_many_open_a_new_gradebook_at_once_and_find_the_same_one(tmp_path):
+    def seed(_):
+        gradebook = Gradebook.in_folder(tmp_path / "out")
+        gradebook.close()
+        return gradebook.seed
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(seed, range(24)))) == 1
+
+
 def _committed(out) -> int:
+    """How many verdicts are there, asked without opening a gradebook, which would make one."""
     try:
-        return len(verdicts(out))
-    except GradebookError:
+        with contextlib.closing(sqlite3.connect(f"file:{out / FILE}?mode=ro", uri=True)) as database:
+            return database.execute("SELECT count(*) FROM verdicts").fetchone()[0]
+    except sqlite3.OperationalError:
         return 0
 
 
