@@ -79,8 +79,13 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
                                    freeze_embeddings=cell["init"] != "scratch")
     data = transfer_data(cell["labels"], cell["teacher"], cell["alpha"], cell["seed"])
     distil(student, data, alpha=cell["alpha"], T=cell["T"], lr=cell["lr"], seed=cell["seed"])
-    correct = correct_by_document(models.predict_logits(student, held_out(cell["split"])["text"]), cell["split"])
-    return {"accuracy": round(sum(correct) / len(held_out(cell["split"])), 5), "correct": correct}
+    return judged(student, cell["split"])
+
+
+def judged(model: nn.Module, split: str) -> dict[str, Any]:
+    """The result of a cell: a model's accuracy on a split's held-out sentences, and its right answers by document."""
+    correct = correct_by_document(models.predict_logits(model, held_out(split)["text"]), split)
+    return {"accuracy": round(sum(correct) / len(held_out(split)), 5), "correct": correct}
 
 
 def distil(student: nn.Module, data: dict[str, Tensor], *, alpha: float, T: float, lr: float, seed: int,
