@@ -133,7 +133,7 @@ def topic_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return nn.functional.cross_entropy(model(batch["input_ids"], batch["attention_mask"]), batch["topic"])
 
 
-def _encoder_sha256() -> list[str]:
+def encoder_sha256() -> list[str]:
     """What the encoder and its tokenizer are: the verified hashes of the packaged files, else of what was read."""
     if assets.uses_packaged_encoder():
         return [assets.ENCODER_SHA256, assets.TOKENIZER_SHA256]
@@ -144,7 +144,7 @@ def _encoder_sha256() -> list[str]:
 
 def _teacher_shape() -> dict:
     return {
-        "encoder": _encoder_sha256(),
+        "encoder": encoder_sha256(),
         "sentences": corpora.sentences_sha256("train"),
         "max_length": MAX_LENGTH,
         "training": TEACHER | training.CONSTANTS | {"dropout": DROPOUT},

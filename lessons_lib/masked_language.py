@@ -1,0 +1,182 @@
+"""The masked language model: an encoder that guesses hidden tokens, and the teacher that learns to do so here.
+
+Source: BERT, Devlin et al. 2019, arXiv:1810.04805. The packaged encoder was published without its masked-language head;
+head and encoder are trained together on the sentences of the training split, whose topics nobody looks at.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from lessons_lib import assets, checkpoints, corpora, masking, models, training
+from lessons_lib.distillation import UNLABELLED
+
+TEACHER = {"steps": 250, "batch_size": 32, "lr": 5e-4, "seed": 0}
+MAX_LENGTH = 32  # tokens
+RECIPE = 1  # raised when a change of the code changes the teacher
+WEIGHTS = "model.safetensors"
+
+
+class MaskedLanguageModel(nn.Module):
+    """An encoder and a head that turns a hidden state into one logit for every token of the vocabulary.
+
+    The head is BERT's: a linear layer, GELU, LayerNorm, then the product with the transposed word embeddings plus a
+    bias. That last matrix is not a second one: it is **tied** to the embeddings.
+    """
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        config = encoder.config
+        self.encoder = encoder
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits where they are asked for, and all hidden states.
+
+        input_ids, attention_mask: int64 (B, T). chosen: bool (B, T), the M positions to guess. Returns FP32 logits
+        (M, vocabulary), row by row, and the last hidden states, FP32 (B, T, H). Logits at all positions would cost
+        more than the encoder: the vocabulary is eighty times as wide as a hidden state.
+        """
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        # h' = LayerNorm(GELU(W h + b)),  logits = E h' + c,  with E the word embeddings
+        guess = self.norm(F.gelu(self.transform(hidden[chosen])))
+        logits = F.linear(guess, self.encoder.embeddings.word_embeddings.weight, self.bias)
+        return logits.float(), hidden.float()
+
+
+def new_model(encoder: nn.Module, seed: int = 0) -> MaskedLanguageModel:
+    """This encoder under a new head, whose weights are drawn from the seed. The embeddings are frozen.
+
+    The embeddings, which are also the output matrix, stay as published: half of the weights need no optimizer, and
+    teacher and students speak of one and the same vocabulary.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = MaskedLanguageModel(encoder)
+    model.encoder.embeddings.requires_grad_(False)
+    # Written-out attention: on processors torch's fused kernel is slow to train in BF16.
+    model.encoder.set_attn_implementation("eager")
+    return model.eval()
+
+
+def know_frequencies(model: MaskedLanguageModel, data: dict[str, Tensor]) -> None:
+    """Set the bias to the logarithm of how often each token occurs, so that training starts where guessing ends."""
+    counts = data["input_ids"][data["attention_mask"].bool()].bincount(minlength=len(model.bias)).float()
+    counts[special_ids()] = 0
+    with torch.no_grad():
+        model.bias.copy_(((counts + 0.1) / (counts + 0.1).sum()).log())
+
+
+def special_ids() -> Tensor:
+    """Ids of the tokenizer that are never masked, int64 (n,): [CLS], [SEP], [PAD] and the like."""
+    return torch.tensor(sorted(models.tokenizer().all_special_ids))
+
+
+def masked_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy at the chosen positions of a batch that is masked anew at every call (dynamic masking)."""
+    masked, labels = masked_batch(batch["input_ids"])
+    chosen = labels != UNLABELLED
+    logits, _ = model(masked, batch["attention_mask"], chosen)
+    return F.cross_entropy(logits, labels[chosen], reduction="sum") / chosen.sum().clamp_min(1)
+
+
+def masked_batch(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Masked ids and labels, both int64 (B, T), for ids of the course's tokenizer; drawn from torch's random state."""
+    tokenizer = models.tokenizer()
+    return masking.draw_masks(ids, special_ids(), tokenizer.mask_token_id, len(tokenizer))
+
+
+def held_out_loss(model: nn.Module, split: str = "validation", sentences: int = 400, seed: int = 0) -> float:
+    """Mean cross-entropy, in nats a guess, on evenly spaced sentences of a split, under masks drawn once from the seed.
+    """
+    data = _held_out(split, sentences, seed)
+    total, guesses = 0.0, 0
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for rows in torch.arange(len(data["input_ids"])).split(64):
+            part = training.trim_padding({name: tensor[rows] for name, tensor in data.items()})
+            chosen = part["labels"] != UNLABELLED
+            logits, _ = model(part["input_ids"], part["attention_mask"], chosen)
+            total += F.cross_entropy(logits, part["labels"][chosen], reduction="sum").item()
+            guesses += int(chosen.sum())
+    model.train(was_training)
+    return total / guesses
+
+
+@lru_cache(maxsize=2)
+def _held_out(split: str, sentences: int, seed: int) -> dict[str, Tensor]:
+    texts = corpora.sentences(split)["text"]
+    data = models.tokenize(texts[:: max(1, len(texts) // sentences)], MAX_LENGTH)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        masked, labels = masked_batch(data["input_ids"])
+    return {"input_ids": masked, "attention_mask": data["attention_mask"], "labels": labels}
+
+
+@lru_cache(maxsize=1)
+def training_tokens() -> dict[str, Tensor]:
+    """Tokens of all training sentences, without their topics: the text that teacher and students learn from."""
+    return models.tokenize(corpora.sentences("train")["text"], MAX_LENGTH)
+
+
+def _shape() -> dict:
+    """All that shapes the teacher."""
+    return {
+        "encoder": models.encoder_sha256(),
+        "sentences": corpora.sentences_sha256("train"),
+        "training": TEACHER | training.CONSTANTS | {"max_length": MAX_LENGTH, "chosen": masking.CHOSEN},
+        "recipe": RECIPE,
+    }
+
+
+def _train_teacher(checkpoint: Path, progress: bool) -> MaskedLanguageModel:
+    data = training_tokens()
+    teacher = new_model(models.sentence_encoder(), TEACHER["seed"])
+    know_frequencies(teacher, data)
+    training.train(teacher, data, masked_loss, checkpoint=checkpoint, progress=progress, **TEACHER)
+    return teacher
+
+
+def teacher(progress: bool = False) -> MaskedLanguageModel:
+    """The encoder and its head, trained together to guess hidden tokens; in eval mode, its parameters frozen.
+
+    Trained once (see `course prepare`), then kept in the cache. Every call returns a copy of its own.
+    """
+    shape = _shape()
+    checkpoint = assets.stored_folder("masked-language-teacher", shape).with_suffix(".checkpoint")
+    model = assets.stored(
+        "masked-language-teacher",
+        shape,
+        build=lambda: _train_teacher(checkpoint, progress),
+        load=_load,
+        save=lambda model, folder: save_model(model, str(folder / WEIGHTS)),
+    )
+    return model.requires_grad_(False).eval()
+
+
+def _load(folder: Path) -> MaskedLanguageModel:
+    model = new_model(models.sentence_encoder())
+    load_model(model, folder / WEIGHTS)
+    return model
+
+
+def teacher_sha256() -> str:
+    """Hash of the teacher's weights on this machine."""
+    return checkpoints.state_sha256(teacher().state_dict())
+
+
+def prepare(report: Callable[[str], None] = print) -> None:
+    """What `course prepare` does for masked language: trains the teacher once. Safe to interrupt and to repeat."""
+    if not assets.is_intact(assets.stored_folder("masked-language-teacher", _shape())):
+        report("masked-language teacher: training, once (about two minutes; interrupt it whenever you like, it goes on "
+               "from there)")
+        teacher(progress=True)
+    report("masked-language teacher: ready")
