@@ -513,9 +513,11 @@ plots.bars(gains, marks={"as fast as FP32": 1}, xlabel="times as fast as FP32, 9
                f"{kind} " + ", ".join(f"{name} {gain:.2f}" for name, gain in row.items()) for kind, row in gains.items()) + ".")
 
 # %%
-plots.note(f"Measured on {measure.machine()['processor']}, {at_threads}; torch uses "
-           f"{torch.backends.cpu.get_cpu_capability()}. On another processor the two formats may change places, or both may "
-           "be slower than FP32: without instructions for a format, every number is converted to FP32 and back.")
+found = torch.cpu.get_capabilities()
+known = [name for name in ("f16c", "avx512_fp16", "avx512_bf16", "amx_fp16", "amx_bf16") if found.get(name)]
+plots.note(f"Measured on {measure.machine()['processor']}, {at_threads}. Of the instructions for 16-bit floats on x86 it "
+           f"has: {', '.join(known) or 'none'}. `f16c` converts, `avx512` multiplies vectors, `amx` multiplies whole "
+           "matrices. On another processor the two formats may change places, or both may be slower than FP32.")
 
 # %% [markdown]
 # ## The teacher in 8 and 4 bits, as files
