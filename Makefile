@@ -8,7 +8,7 @@ READY := $(VENV)/installed
 LAB ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test units lessons notebooks proof clean
+.PHONY: help lab test units lessons notebooks proof bench clean
 
 help:
 	@echo "make lab        open the lessons in JupyterLab, in a working copy of your own (workspace/)"
@@ -16,6 +16,7 @@ help:
 	@echo "make units      the unit tests alone            make lessons   the notebooks alone"
 	@echo "make notebooks  write the notebooks and the README's map of lessons anew from their sources"
 	@echo "make proof      the long runs: every study from nothing"
+	@echo "make bench      the grader beside nbgrader and otter-grader, which it installs on the side (ten minutes)"
 	@echo "make clean      remove .venv and what tools left behind; your workspace/ stays"
 
 # Runs again when a list of packages changes, and only then.
@@ -23,6 +24,8 @@ $(READY): requirements.txt data/packages.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r data/packages.txt
+# nbgrader is here as a library, for `course export`; its buttons for instructors stay out of the lessons' JupyterLab.
+	rm -rf $(VENV)/etc/jupyter/jupyter_server_config.d/nbgrader.json $(VENV)/share/jupyter/labextensions/@jupyter/nbgrader
 	@touch $@
 
 # JupyterLab refuses root unless told; in a container there is often nobody else. (`jupyter lab workspace` would be a
@@ -54,6 +57,9 @@ proof: export HF_HUB_OFFLINE = 1
 proof: $(READY)
 	$(BIN)/course prepare
 	$(BIN)/python -m pytest tests -m proof
+
+bench: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/course bench grading
 
 clean:
 	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -77,23 +78,60 @@ def ask(function: Callable, case: Case) -> Answer:
         return Answer(status=RAISED, detail=f"{type(error).__name__}: {error}")
 
 
-def judge(exercise: Exercise, cases: list[Case], answers: list[Answer]) -> CheckResult:
-    """Compare answers with the reference's. A case without an answer counts as failed.
+class AnswerKey:
+    """What the reference and every known mistake answer to some cases: computed once, compared with many answers."""
 
-    Raises ValueError when there are not as many answers as cases.
-    """
-    if len(cases) != len(answers):
-        raise ValueError(f"{exercise.name}: {len(cases)} cases but {len(answers)} answers; send one answer a case.")
-    expected = [case.run(exercise.reference) for case in cases]
-    failures, groups = [], {}
-    for case, wanted, answer in zip(cases, expected, answers, strict=True):
-        difference = _difference(wanted, answer, exercise.tolerance)
-        groups[case.group] = groups.get(case.group, True) and difference is None
-        if difference is not None:
-            failures.append(Failure(case, wanted, answer, difference))
-    score = sum(groups.values()) / len(groups)
-    mistake = _recognise(exercise, cases, answers, failures) if failures else None
-    return CheckResult(exercise.name, score, exercise.points, _status(failures), failures, groups, mistake)
+    def __init__(self, exercise: Exercise, cases: list[Case]):
+        self.exercise, self.cases = exercise, cases
+
+    @cached_property
+    def expected(self) -> list[dict[str, Any]]:
+        """The reference's values, case by case."""
+        return [case.run(self.exercise.reference) for case in self.cases]
+
+    @cached_property
+    def mistaken(self) -> list[tuple[str, list[Answer]]]:
+        """What to say of each known mistake, and what it answers case by case."""
+        return [(item.text, [ask(item.function, case) for case in self.cases]) for item in self.exercise.mistakes]
+
+    def judge(self, answers: list[Answer]) -> CheckResult:
+        """Compare answers with the reference's. A case without an answer counts as failed.
+
+        Raises ValueError when there are not as many answers as cases.
+        """
+        exercise = self.exercise
+        if len(self.cases) != len(answers):
+            raise ValueError(
+                f"{exercise.name}: {len(self.cases)} cases but {len(answers)} answers; send one answer a case."
+            )
+        failures, groups = [], {}
+        for case, wanted, answer in zip(self.cases, self.expected, answers, strict=True):
+            difference = _difference(wanted, answer, exercise.tolerance)
+            groups[case.group] = groups.get(case.group, True) and difference is None
+            if difference is not None:
+                failures.append(Failure(case, wanted, answer, difference))
+        score = sum(groups.values()) / len(groups)
+        mistake = self._recognise(answers, failures) if failures else None
+        return CheckResult(exercise.name, score, exercise.points, _status(failures), failures, groups, mistake)
+
+    def _recognise(self, answers: list[Answer], failures: list[Failure]) -> str | None:
+        """The known mistake that explains every failing case; of several the one that explains most."""
+        if all(failure.answer.status == NOT_ATTEMPTED for failure in failures):
+            return None
+        failed = {id(failure.case) for failure in failures}
+        best, found = 0, None
+        for text, mistaken in self.mistaken:
+            pairs = zip(mistaken, answers, strict=True)
+            explained = [_same(theirs, answer, self.exercise.tolerance) for theirs, answer in pairs]
+            all_failures = all(ok for ok, case in zip(explained, self.cases, strict=True) if id(case) in failed)
+            if all_failures and sum(explained) > best:
+                best, found = sum(explained), text
+        return found
+
+
+def judge(exercise: Exercise, cases: list[Case], answers: list[Answer]) -> CheckResult:
+    """Compare answers with the reference's, once. Raises ValueError when there are not as many answers as cases."""
+    return AnswerKey(exercise, cases).judge(answers)
 
 
 def _status(failures: list[Failure]) -> str:
@@ -174,21 +212,6 @@ def _agree(wanted: torch.Tensor, got: torch.Tensor, tolerance: Tolerance) -> tor
     wanted, got = wanted.double(), got.double()
     bound = tolerance.atol + tolerance.rtol * wanted.abs()
     return same | (((got - wanted).abs() <= bound) & wanted.isfinite())
-
-
-def _recognise(exercise: Exercise, cases: list[Case], answers: list[Answer], failures: list[Failure]) -> str | None:
-    """The known mistake whose outputs these are: it explains every failing case; the one that explains most wins."""
-    if all(failure.answer.status == NOT_ATTEMPTED for failure in failures):
-        return None
-    failed = {id(failure.case) for failure in failures}
-    best, text = 0, None
-    for mistake in exercise.mistakes:
-        explained = [_same(ask(mistake.function, case), answer, exercise.tolerance)
-                     for case, answer in zip(cases, answers, strict=True)]
-        all_failures = all(ok for ok, case in zip(explained, cases, strict=True) if id(case) in failed)
-        if all_failures and sum(explained) > best:
-            best, text = sum(explained), mistake.text
-    return text
 
 
 def _same(left: Answer, right: Answer, tolerance: Tolerance) -> bool:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from quizzes import class_commands
+
 ROOT = Path(__file__).resolve().parents[1]
 
 app = typer.Typer(
@@ -20,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(class_commands.app)
 console = Console()
 
 
@@ -63,10 +66,11 @@ def doctor() -> None:
 @app.command()
 def prepare() -> None:
     """Verify and convert the weights and train the shared teachers once. Safe to interrupt and to repeat."""
-    from lessons_lib import models
+    from lessons_lib import masked_language, models, study_distil_translator, translation_teacher
 
     begin = time.perf_counter()
-    models.prepare(report=_say)
+    for part in (models, masked_language, translation_teacher, study_distil_translator):
+        part.prepare(report=_say)
     _say(f"Everything is prepared ({time.perf_counter() - begin:.0f} s).")
 
 
@@ -145,31 +149,43 @@ def _show_check(path: Path, lesson, judgements: list) -> None:
 
 @app.command()
 def grade(
-    submissions: Annotated[Path, typer.Argument(help="Folder that holds one folder a student.")],
-    out: Annotated[Path, typer.Option(help="Folder for grades.csv and gradebook.sqlite.")],
+    submissions: Annotated[Path, typer.Argument(help="Folder of students' folders, or a zip from Canvas or Moodle.")],
+    out: Annotated[Path, typer.Option(help="Folder for grades.csv, feedback, report.html and gradebook.sqlite.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with OUT: grade what is new or changed.")] = False,
     unsafe_no_sandbox: Annotated[
         bool, typer.Option("--unsafe-no-sandbox", help="Run submissions as ordinary processes; trust every one.")
     ] = False,
     no_questions: Annotated[bool, typer.Option("--no-questions", help="Let exercises alone count.")] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="CPU time of one exercise; to wait, ten times.")] = 10.0,
+    workers: Annotated[int, typer.Option(min=1, help="Submissions judged at once, each by a process.")] = 1,
+    dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler's, to judge there.")] = None,
+    class_file: Annotated[Path | None, class_commands.CLASS] = None,
+    db: Annotated[str | None, class_commands.DB] = None,
 ) -> None:
     """Grade a folder of submissions, SUBMISSIONS/<student>/<notebook>.ipynb or nbgrader's, in a sandbox."""
-    from quizzes.grading import export, folder
+    from quizzes.grading import classfile, export, folder, results
     from quizzes.grading.gradebook import FILE, Gradebook
     from quizzes.grading.sandbox import Bubblewrap, Limits, Plain
 
-    if not submissions.is_dir():
-        raise Refused(f"{submissions} is not a folder; give the folder that holds one folder a student")
+    if not submissions.exists():
+        raise Refused(f"{submissions} is not a folder; give the folder that holds one folder a student, or a zip")
     if submissions.resolve() in [out.resolve(), *out.resolve().parents]:
         raise Refused(f"--out {out} lies inside the submissions and would be graded; choose another folder")
     if (out / FILE).exists() and not resume:
         raise Refused(f"{out} already holds a gradebook; add --resume to go on with it, or choose another --out")
     sandbox = Plain() if unsafe_no_sandbox else Bubblewrap()
-    gradebook = Gradebook.in_folder(out)
+    group = classfile.read(class_file) if class_file else None
+    gradebook = Gradebook.in_folder(out, db)
+    if db and not resume and gradebook.entries():
+        raise Refused("the database already holds a gradebook; add --resume to go on with it, or choose another --db")
+    if group is not None:
+        gradebook.keep("class", group.dumps())
+    from quizzes.grading.cluster import Cluster
     from quizzes.grading.grader import Grader
+    from quizzes.grading.schedule import Here, Processes
 
     grader = Grader(gradebook.seed, sandbox, Limits(cpu_seconds=seconds), questions_count=not no_questions)
+    judges = Cluster(grader, dask) if dask else Processes(grader, workers) if workers > 1 else Here(grader)
     begin, graded = time.perf_counter(), 0
 
     def report(entry, fresh: bool) -> None:
@@ -179,13 +195,27 @@ def grade(
         _say(what if fresh else f"{what}  (as before)")
 
     try:
-        folder.grade(submissions, gradebook, grader, report)
+        folder.grade(submissions, gradebook, grader, report, judges)
+        results.publish(gradebook, out)
     except KeyboardInterrupt:
         raise Refused(f"interrupted; nothing is lost: the same command with --resume goes on ({out})") from None
     finally:
         written = export.write_grades(gradebook, out)
         gradebook.close()
     _say(f"{graded} graded in {time.perf_counter() - begin:.0f} s; grades in {written}")
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="What to measure: grading.")],
+    workers: Annotated[int, typer.Option(min=1, help="Processes that judge for this course; the others have one.")] = 2,
+) -> None:
+    """Measure side by side with others, on this machine. They are installed in environments of their own."""
+    from quizzes.grading import bench as grading
+
+    if what != "grading":
+        raise Refused(f"there is no bench {what!r}; there is grading")
+    grading.run(workers, _say)
 
 
 @app.command()

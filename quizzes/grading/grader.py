@@ -6,9 +6,9 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 
 from quizzes import checks, lessons, wire
-from quizzes.checks import Answer, CheckResult
-from quizzes.exercises import Case, Exercise
-from quizzes.grading.process import EXITED, MALFORMED, MEMORY, Died
+from quizzes.checks import Answer, AnswerKey, CheckResult
+from quizzes.exercises import Exercise
+from quizzes.grading.process import EXITED, MALFORMED, MEMORY, TIME, Died
 from quizzes.grading.sandbox import Limits
 from quizzes.grading.submission import Statement, Submission, Unreadable
 from quizzes.lessons import Lesson
@@ -22,6 +22,7 @@ WORDS = {
     "exited": EXITED,
     "out of memory": MEMORY,
 }
+UNSPOILT = (checks.ANSWERED, checks.NOT_ATTEMPTED)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Examination:
         self.program = submission.program(exercises)
         self.fatal: list[tuple[Statement, Died]] = []
         self.failed: list[tuple[Statement, str]] = []
-        self.worker = None
+        self.one_by_one = False
+        self.worker, self.fresh = None, True
 
     def __enter__(self) -> "Examination":
         return self
@@ -64,24 +66,25 @@ class Examination:
         while self.worker is None:
             if len(self.fatal) > MAX_FATAL_STATEMENTS:
                 raise Died(self.fatal[-1][1].status, "the notebook's definitions end the process again and again")
-            self.worker = self.sandbox.start(self.limits)
             left_out = [statement for statement, _ in self.fatal]
+            wanted = [statement for statement in self.program if not any(statement is item for item in left_out)]
+            self.worker, self.fresh = self.sandbox.start(self.limits), True
             self.worker.renew()
             self.failed = []
-            for statement in self.program:
-                if any(statement is item for item in left_out):
-                    continue
+            # All at once; when that ends the worker, one by one, to learn which of them does.
+            for chunk in [[item] for item in wanted] if self.one_by_one else [wanted]:
                 try:
-                    reply = self.worker.run(statement.source)
-                    if reply["status"] != "done":
-                        self.failed.append((statement, self._explained(reply)))
+                    replies = self.worker.run(*(item.source for item in chunk))
                 except Died as death:
-                    self.fatal.append((statement, death))
+                    self.fatal += [(item, death) for item in chunk if self.one_by_one]
+                    self.one_by_one = True
                     self._end()
                     break
+                pairs = zip(chunk, replies, strict=True)
+                self.failed += [(item, self._explained(reply)) for item, reply in pairs if reply["status"] != "done"]
 
-    def ask(self, exercise: str, cases: list[Case]) -> list[Answer]:
-        """An answer to every case. Raises Died when the exercise ends the worker or takes too long."""
+    def ask(self, exercise: str, cases: list[bytes]) -> list[Answer]:
+        """An answer to every packed case. Raises Died when the exercise ends the worker or takes too long."""
         self._ready()
         answer = self.submission.answer_to(exercise)
         for statement, death in self.fatal:
@@ -90,22 +93,25 @@ class Examination:
         for statement, why in self.failed:
             if statement is answer:
                 return [Answer(status=checks.RAISED, detail=f"while it was defined: {why}")] * len(cases)
-        self.worker.renew()
-        answers = []
-        try:
-            for case in cases:
-                answers.append(self._answer(exercise, case))
-                if answers[-1].status == checks.NOT_ATTEMPTED and len(answers) == 1:
-                    return answers * len(cases)
-        except Died:
-            self._end()
-            raise
-        if not self.worker.is_clean():
-            self._end()
-        return answers
+        while True:
+            self._ready()
+            fresh, self.fresh = self.fresh, False
+            self.worker.renew()
+            try:
+                answers = [self._answer(*pair) for pair in self.worker.ask(exercise, *cases)]
+            except Died as death:
+                self._end()
+                if fresh or death.status == TIME:
+                    raise
+                continue
+            spoilt = any(answer.status not in UNSPOILT for answer in answers)
+            if not self.worker.is_clean() or spoilt:
+                self._end()
+            # What an exercise did to the worker is no fault of the next: that one gets a worker of its own.
+            if fresh or not spoilt:
+                return answers
 
-    def _answer(self, exercise: str, case: Case) -> Answer:
-        reply, body = self.worker.ask(exercise, wire.pack(*case.encode()))
+    def _answer(self, reply: dict, body: bytes) -> Answer:
         if reply["status"] == "answered":
             try:
                 return Answer(wire.unpack_values(body))
@@ -131,12 +137,18 @@ class Grader:
     def __init__(self, seed: int, sandbox, limits: Limits | None = None, questions_count: bool = True):
         self.seed, self.sandbox, self.questions_count = seed, sandbox, questions_count
         self.limits = limits or Limits()
-        self._drawn: dict[int, list[Case]] = {}
+        self._keys: dict[int, tuple[AnswerKey, list[bytes]]] = {}
 
-    def _cases(self, exercise: Exercise) -> list[Case]:
-        if id(exercise) not in self._drawn:
-            self._drawn[id(exercise)] = exercise.draw(self.seed)
-        return self._drawn[id(exercise)]
+    def __reduce__(self):
+        """To another process goes what this was made of: there it draws the same cases, and starts its own sandbox."""
+        return Grader, (self.seed, self.sandbox, self.limits, self.questions_count)
+
+    def _key(self, exercise: Exercise) -> tuple[AnswerKey, list[bytes]]:
+        """What to compare with, and the cases as they are sent: the same for every submission."""
+        if id(exercise) not in self._keys:
+            cases = exercise.draw(self.seed)
+            self._keys[id(exercise)] = AnswerKey(exercise, cases), [wire.pack(*case.encode()) for case in cases]
+        return self._keys[id(exercise)]
 
     def max_points(self, lesson: Lesson) -> float:
         """What a perfect submission earns."""
@@ -174,14 +186,14 @@ class Grader:
         if missing:
             unparsed = exercise.name in examination.submission.broken
             return zero(UNPARSED if unparsed else checks.NOT_ATTEMPTED, missing)
-        cases = self._cases(exercise)
+        key, cases = self._key(exercise)
         try:
             answers = examination.ask(exercise.name, cases)
         except Died as death:
             return zero(death.status, death.detail)
         # Whatever an answer does to the comparison, it is no reason to stop, and no reason to give points.
         try:
-            result = checks.judge(exercise, cases, answers)
+            result = key.judge(answers)
             points, score = result.points, result.score
         except Exception as error:
             return zero(MALFORMED, f"{type(error).__name__} while it was compared")

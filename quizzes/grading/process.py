@@ -1,22 +1,19 @@
-"""A process under watch: messages with a size limit to and from it, and an allowance of time and memory.
+"""A conversation with a worker under watch: messages with a size limit, and an allowance of time and memory.
 
 Watching is done from outside, so that nothing inside can switch it off.
 """
 
-import contextlib
 import json
-import os
-import queue
-import signal
+import select
+import socket
 import struct
-import subprocess
-import threading
 import time
 
-import psutil
+from quizzes.grading.usage import Family
 
 LENGTH = struct.Struct("<Q")
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = (0.02, 0.2)                     # before the first look at a silent worker, and between two later
+PIECE_BYTES = 1 << 20
 
 TIME = "ran out of time"
 MEMORY = "ran out of memory"
@@ -26,7 +23,7 @@ MALFORMED = "malformed answer"
 
 
 class Died(Exception):
-    """The process did not give an answer. `status` is one of the words above, `detail` says more."""
+    """The worker did not give an answer. `status` is one of the words above, `detail` says more."""
 
     def __init__(self, status: str, detail: str = ""):
         super().__init__(f"{status}: {detail}" if detail else status)
@@ -34,166 +31,103 @@ class Died(Exception):
 
 
 class Watched:
-    """A process, the two pipes to it, and the time and memory that it and all it starts may use together."""
+    """One end of a pair of sockets, and what the process at the other end and all it starts may use together."""
 
-    def __init__(self, command: list[str], message_bytes: int, memory_bytes: int, **popen):
-        self.message_bytes, self.memory_bytes = message_bytes, memory_bytes
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **popen)
-        self.group = popen.get("start_new_session", False)
-        self.messages: queue.Queue = queue.Queue(maxsize=1)         # a flood waits in the pipe, not in our memory
-        self.outgoing: queue.SimpleQueue = queue.SimpleQueue()
+    def __init__(self, channel: socket.socket, message_bytes: int, memory_bytes: int, group=None):
+        self.channel, self.message_bytes, self.memory_bytes, self.group = channel, message_bytes, memory_bytes, group
+        self.channel.setblocking(False)
+        self.waiting = bytearray()                                    # received, and not yet a whole message
+        self.family: Family | None = None
         self.resident_at_rest = self.own_at_rest = self.members_at_rest = 0
+        self.kills_before = group.kills() if group else 0
         self.cpu_until = self.wall_until = float("inf")
-        self.killed = False
-        for loop in (self._read, self._write):
-            threading.Thread(target=loop, daemon=True).start()
+        self.pause, self.next_look = LOOK_SECONDS[0], 0.0
 
-    def _read(self) -> None:
-        with contextlib.suppress(OSError, ValueError), self.process.stdout as stream:
-            while len(size := stream.read(LENGTH.size)) == LENGTH.size:
-                (length,) = LENGTH.unpack(size)
-                if length > self.message_bytes:
-                    self._hand_over(Died(MALFORMED, f"{length:,} bytes; at most {self.message_bytes:,} are taken"))
-                    return
-                self._hand_over(stream.read(length))
-        self._hand_over(None)
-
-    def _hand_over(self, message: bytes | Died | None) -> None:
-        while not self.killed:
-            with contextlib.suppress(queue.Full):
-                self.messages.put(message, timeout=LOOK_SECONDS)
-                return
-
-    def _write(self) -> None:
-        with contextlib.suppress(OSError, ValueError), self.process.stdin as stream:
-            while (data := self.outgoing.get()) is not None:
-                stream.write(data)
-                stream.flush()
+    def watch(self, pid: int) -> None:
+        """From now on, look at this process and all below it; what it needs now is what it needs at rest."""
+        self.family = Family(pid)
+        self.members_at_rest = self.family.members()
+        self.resident_at_rest = 0 if self.group else self.family.resident_bytes()
 
     def allow(self, cpu_seconds: float, wall_seconds: float) -> None:
         """From now on, this much CPU time and wall time for everything that is asked."""
-        self.cpu_until = self._usage()[0] + cpu_seconds
+        self.cpu_until = (self.family.cpu_seconds() if self.family else 0.0) + cpu_seconds
         self.wall_until = time.monotonic() + wall_seconds
-
-    def rest(self) -> None:
-        """Take the memory in use now as what the process needs before any learner's code."""
-        self.resident_at_rest = self._usage()[1]
-        self.own_at_rest = self._own_memory()
-        self.members_at_rest = self._members()
+        self.next_look = time.monotonic() + LOOK_SECONDS[0]
 
     def left_something(self) -> bool:
         """Whether processes or threads are at work that were not there at rest."""
-        return self._members() > self.members_at_rest
-
-    def _members(self) -> int:
-        count = 0
-        for member in self._family():
-            with contextlib.suppress(psutil.Error):
-                count += member.num_threads()
-        return count
+        return self.family.members() > self.members_at_rest
 
     def exchange(self, header: dict, body: bytes, number: str) -> tuple[dict, bytes]:
         """Send a request and wait for the reply that carries its number. Raises Died when there is none in time."""
         text = json.dumps(header).encode()
-        self.outgoing.put(LENGTH.pack(LENGTH.size + len(text) + len(body)) + LENGTH.pack(len(text)) + text + body)
-        data = self._wait()
+        self._send(LENGTH.pack(LENGTH.size + len(text) + len(body)) + LENGTH.pack(len(text)) + text + body)
+        data = self.receive()
         try:
             (size,) = LENGTH.unpack_from(data)
             reply = json.loads(data[LENGTH.size : LENGTH.size + size])
             if not isinstance(reply, dict) or reply.get("id") != number or not isinstance(reply.get("status"), str):
                 raise ValueError("it is no reply to what was asked")
         except (ValueError, struct.error, RecursionError) as error:
-            self.kill()
             raise Died(MALFORMED, str(error)[:200]) from error
         return reply, data[LENGTH.size + size :]
 
-    def receive(self, cpu_seconds: float, wall_seconds: float) -> bytes:
-        """The next message, within an allowance of its own. Raises Died when there is none in time."""
-        self.allow(cpu_seconds, wall_seconds)
-        return self._wait()
-
-    def _wait(self) -> bytes:
-        while True:
+    def _send(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
             try:
-                message = self.messages.get(timeout=LOOK_SECONDS)
-            except queue.Empty:
+                rest = rest[self.channel.send(rest) :]
+            except BlockingIOError:
+                select.select([], [self.channel], [], self.pause)
                 self._look()
-                continue
-            if isinstance(message, bytes):
-                return message
-            if isinstance(message, Died):
-                self.kill()
-                raise message
-            raise self._ended()
+            except OSError:                           # it hung up; what it said before that may still be there
+                return
+
+    def receive(self) -> bytes:
+        """The next message. Raises Died when there is none within the allowance, or the worker ends."""
+        self.pause = LOOK_SECONDS[0]
+        while True:
+            if len(self.waiting) >= LENGTH.size:
+                (length,) = LENGTH.unpack_from(self.waiting)
+                if length > self.message_bytes:
+                    raise Died(MALFORMED, f"{length:,} bytes; at most {self.message_bytes:,} are taken")
+                end = LENGTH.size + length
+                if len(self.waiting) >= end:
+                    message = bytes(self.waiting[LENGTH.size : end])
+                    del self.waiting[:end]
+                    return message
+            if select.select([self.channel], [], [], self.pause)[0]:
+                self.waiting += self._piece()
+            self._look()
+
+    def _piece(self) -> bytes:
+        try:
+            piece = self.channel.recv(PIECE_BYTES)
+        except ConnectionError:
+            piece = b""
+        if not piece:
+            raise Died(EXITED)
+        return piece
 
     def _look(self) -> None:
-        """Kill the process when it has used up its allowance, or has ended while something holds its pipe open."""
-        cpu, resident = self._usage()
-        if resident - self.resident_at_rest > self.memory_bytes and self._own_memory() > self.memory_bytes:
-            self.kill()
-            raise Died(MEMORY, f"more than {self.memory_bytes / 2**20:.0f} MB")
-        if cpu > self.cpu_until:
-            self.kill()
-            raise Died(TIME, "CPU time")
-        if time.monotonic() > self.wall_until:
-            self.kill()
+        """Raise Died when the allowance is used up. Looks seldom at a worker that is silent for long."""
+        now = time.monotonic()
+        if now > self.wall_until:
             raise Died(TIME, "waiting")
-        if self.process.poll() is not None and self.messages.empty():
-            raise self._ended()
+        if now < self.next_look or self.family is None:
+            return
+        if self.family.cpu_seconds() > self.cpu_until:
+            raise Died(TIME, "CPU time")
+        if self.out_of_memory():
+            raise Died(MEMORY, f"more than {self.memory_bytes / 2**20:.0f} MB")
+        self.pause = min(2 * self.pause, LOOK_SECONDS[1])
+        self.next_look = now + self.pause
 
-    def _ended(self) -> Died:
-        """Why the process ended, after it did so by itself."""
-        try:
-            code = self.process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return Died(CRASHED, "it closed its pipe")
-        self.kill()
-        # A shell's way of saying which signal it was; bubblewrap does the same.
-        number = -code if code < 0 else code - 128
-        if number <= 0:
-            return Died(EXITED, f"with code {code}")
-        with contextlib.suppress(ValueError):
-            return Died(CRASHED, signal.Signals(number).name)
-        return Died(EXITED, f"with code {code}")
-
-    def _family(self) -> list[psutil.Process]:
-        with contextlib.suppress(psutil.Error):
-            head = psutil.Process(self.process.pid)
-            return [head, *head.children(recursive=True)]
-        return []
-
-    def _usage(self) -> tuple[float, int]:
-        """CPU seconds and resident bytes of the process and everything below it; the dead children count as well."""
-        cpu, resident = 0.0, 0
-        for member in self._family():
-            with contextlib.suppress(psutil.Error):
-                times = member.cpu_times()
-                cpu += times.user + times.system + getattr(times, "children_user", 0)
-                resident += member.memory_info().rss
-        return cpu, resident
-
-    def _own_memory(self) -> int:
-        """Bytes beyond what the process needs at rest; pages shared after a fork count once where the system tells."""
-        total = 0
-        for member in self._family():
-            with contextlib.suppress(psutil.Error):
-                full = member.memory_full_info()
-                total += getattr(full, "pss", 0) or full.rss
-        return total - self.own_at_rest
-
-    def kill(self) -> None:
-        """End the process and all that it started. Inside bubblewrap the kernel ends the whole namespace with it."""
-        if self.process.poll() is None:
-            family = self._family()
-            self.process.kill()
-            for member in family[1:]:
-                with contextlib.suppress(psutil.Error):
-                    member.kill()
-        if self.group and hasattr(os, "killpg"):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        # The two threads see this and let go of their pipes; one that waits in a read must not be waited for here.
-        self.killed = True
-        self.outgoing.put(None)
+    def out_of_memory(self) -> bool:
+        """Whether they took more memory than they may; the kernel knows where there is a group for it."""
+        if self.group:
+            return self.group.kills() > self.kills_before
+        if self.family is None or self.family.resident_bytes() - self.resident_at_rest <= self.memory_bytes:
+            return False
+        return self.family.own_bytes() - self.own_at_rest > self.memory_bytes

@@ -1,11 +1,15 @@
 """One code cell as pieces that can be run later: imports, definitions and literal constants, by syntax tree."""
 
 import ast
+import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAX_CELL_CHARACTERS = 200_000
-MAX_MAGIC_LINES = 50
+MAX_CELL_CHARACTERS = 100_000
+MAX_MAGIC_WORK = 200_000
+MAGIC = re.compile(r"\s*[%!?]|[^#'\"]*=\s*[%!]|.*\?\s*$")        # %time x, !ls, ?x, files = !ls, x?
+BOUND = re.compile(r"[\w\s,]+=(?=\s*[!%])")
 PYTHON_CELL_MAGICS = ("time", "timeit", "capture", "prun")
 
 
@@ -36,9 +40,13 @@ def read_cell(source: str, exercise: str | None = None) -> Cell:
     Raises SyntaxError for a cell that is not Python, is too long, or nests too deep to be read.
     """
     try:
-        source = _python(source)
-        tree = ast.parse(source)
-        statements = [_statement(source, node, exercise) for node in tree.body if _is_taken(node)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")             # what a learner's literals look like is not the grader's affair
+            source = _python(source)
+            tree = ast.parse(source)
+        # Encoded once: the tree counts in bytes, and a cell may hold thousands of statements.
+        lines = [line.encode() for line in source.split("\n")]
+        statements = [_statement(lines, node, exercise) for node in tree.body if _is_taken(node)]
         left_out = {name for node in tree.body if not _is_taken(node) for name in _bound(node)}
         return Cell(statements, dict(_answers(tree)), left_out)
     except SyntaxError:
@@ -48,22 +56,42 @@ def read_cell(source: str, exercise: str | None = None) -> Cell:
 
 
 def _python(source: str) -> str:
-    """The cell as plain Python: magics and shell lines become calls, which the grader leaves out."""
+    """The cell as plain Python: magics and shell lines become something that the grader leaves out."""
     if len(source) > MAX_CELL_CHARACTERS:
         raise SyntaxError(f"longer than {MAX_CELL_CHARACTERS:,} characters", ("", 1, 0, ""))
     first, _, rest = source.lstrip().partition("\n")
     if first.startswith("%%"):
         return _python(rest) if first[2:].split(" ")[0] in PYTHON_CELL_MAGICS else ""
-    try:
-        ast.parse(source)
+    if not 0 < magic_work(source) <= MAX_MAGIC_WORK:
         return source
-    except SyntaxError:
-        magic = [line for line in source.splitlines() if line.lstrip().startswith(("%", "!", "?"))]
-        if len(magic) > MAX_MAGIC_LINES:
-            raise
-        from IPython.core.inputtransformer2 import TransformerManager
+    lines = source.split("\n")
+    while True:
+        try:
+            ast.parse("\n".join(lines))
+            return "\n".join(lines)
+        except SyntaxError as error:
+            # What stands in a string is no magic: only a line that Python itself stumbles over is taken for one.
+            number = (error.lineno or 0) - 1
+            if not (0 <= number < len(lines) and MAGIC.match(lines[number])):
+                raise
+            _silence(lines, number)
 
-        return TransformerManager().transform_cell(source)
+
+def _silence(lines: list[str], number: int) -> None:
+    """Put something inert in the place of a magic, and of the lines that continue it; a name it binds stays bound."""
+    bound = BOUND.match(lines[number])
+    indentation = lines[number][: len(lines[number]) - len(lines[number].lstrip())]
+    continued = lines[number].endswith("\\")
+    lines[number] = f"{bound.group()} get_ipython()" if bound else f"{indentation}pass"
+    while continued and number + 1 < len(lines):
+        number += 1
+        continued = lines[number].endswith("\\")
+        lines[number] = ""
+
+
+def magic_work(source: str) -> int:
+    """How much there is to do for the magics of a cell: for each of them the whole cell is read again."""
+    return len(source) * sum(bool(MAGIC.match(line)) for line in source.split("\n"))
 
 
 def _is_taken(node: ast.stmt) -> bool:
@@ -97,21 +125,24 @@ def _is_literal(node: ast.expr) -> bool:
     return False
 
 
-def _statement(source: str, node: ast.stmt, exercise: str | None) -> Statement:
+def _statement(lines: list[bytes], node: ast.stmt, exercise: str | None) -> Statement:
     value = getattr(node, "value", None)
     function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     defines = function or isinstance(node, ast.ClassDef) or isinstance(value, ast.Lambda | ast.Name | ast.Attribute)
     stub = function and _is_stub(node)
-    return Statement(_segment(source, node), tuple(_bound(node)), node.lineno, exercise, defines, stub)
+    return Statement(_segment(lines, node), tuple(_bound(node)), node.lineno, exercise, defines, stub)
 
 
-def _segment(source: str, node: ast.stmt) -> str:
+def _segment(lines: list[bytes], node: ast.stmt) -> str:
     """The node's own source with its decorators, also when it shares its line with another statement."""
     decorators = getattr(node, "decorator_list", [])
-    if not decorators:
-        return ast.get_source_segment(source, node) or ""
-    lines = source.split("\n")
-    return "\n".join(lines[min(item.lineno for item in decorators) - 1 : node.end_lineno])
+    if decorators:
+        return b"\n".join(lines[min(item.lineno for item in decorators) - 1 : node.end_lineno]).decode()
+    first, last = node.lineno - 1, node.end_lineno - 1
+    if first == last:
+        return lines[first][node.col_offset : node.end_col_offset].decode()
+    inner = lines[first + 1 : last]
+    return b"\n".join([lines[first][node.col_offset :], *inner, lines[last][: node.end_col_offset]]).decode()
 
 
 def _bound(node: ast.stmt) -> Iterator[str]:

@@ -7,9 +7,12 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quizzes.grading.source import Statement, read_cell
+from quizzes.grading import source
+from quizzes.grading.source import Statement, magic_work, read_cell
 
 MAX_NOTEBOOK_BYTES = 50 * 2**20
+MAX_CODE_CHARACTERS = 500_000               # in all cells together, and
+MAX_MAGIC_WORK = 1_000_000                  # for all their magics: reading a notebook takes seconds at most
 
 NO_FUNCTION = "no function of that name"
 STUB = "the stub is unchanged"
@@ -35,6 +38,13 @@ class Submission:
         found = [item for item in self.statements if item.defines and exercise in item.binds]
         ranked = sorted(found, key=lambda item: (not item.stub, item.exercise == exercise))
         return ranked[-1] if ranked else None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was answered: no question, and no definition in an exercise's cell, or none at all."""
+        definitions = [item for item in self.statements if item.defines]
+        own = [item for item in definitions if item.exercise] or definitions
+        return not self.answers and all(item.stub for item in own)
 
     def missing(self, exercise: str) -> str | None:
         """Why there is nothing to run for an exercise, None when there is something."""
@@ -66,6 +76,11 @@ class Submission:
 
 def read(path: Path) -> Submission:
     """Read one notebook. Raises Unreadable when it is not a regular file or not a notebook."""
+    return parse(load(path), path.name)
+
+
+def load(path: Path) -> bytes:
+    """A file's content. Raises Unreadable for links, folders, pipes, and more than MAX_NOTEBOOK_BYTES."""
     try:
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
@@ -74,10 +89,9 @@ def read(path: Path) -> Submission:
             raise Unreadable("is not a file")
         if status.st_size > MAX_NOTEBOOK_BYTES:
             raise Unreadable(f"has {status.st_size / 2**20:.0f} MB; at most {MAX_NOTEBOOK_BYTES // 2**20} are read")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from error
-    return parse(data, path.name)
 
 
 def parse(data: bytes, name: str = "") -> Submission:
@@ -88,9 +102,16 @@ def parse(data: bytes, name: str = "") -> Submission:
     submission = Submission(hashlib.sha256(data).hexdigest())
     notebook = _notebook(data)
     submission.lesson = _lesson(notebook, name)
-    for cell in notebook["cells"]:
-        if isinstance(cell, dict) and cell.get("cell_type") == "code":
-            _add_cell(submission, _source(cell), _exercise(cell))
+    code = [cell for cell in notebook["cells"] if isinstance(cell, dict) and cell.get("cell_type") == "code"]
+    if sum(len(_source(cell)) for cell in code) > MAX_CODE_CHARACTERS:
+        raise Unreadable(f"has more than {MAX_CODE_CHARACTERS:,} characters of code")
+    if sum(min(magic_work(_source(cell)), source.MAX_MAGIC_WORK) for cell in code) > MAX_MAGIC_WORK:
+        raise Unreadable("has more magics and shell lines than are read")
+    if submission.lesson is None:                   # the notebook's own quiz = lesson("03") still says it
+        asked = (re.search(r"""\blesson\(\s*["']([0-9]{2})["']""", _source(cell)) for cell in code)
+        submission.lesson = next((match.group(1) for match in asked if match), None)
+    for cell in code:
+        _add_cell(submission, _source(cell), _exercise(cell))
     bound = {name for statement in submission.statements for name in statement.binds}
     submission.left_out -= bound
     return submission
@@ -110,8 +131,9 @@ def _notebook(data: bytes) -> dict:
         raise Unreadable("is not a notebook: not JSON, perhaps cut off") from error
     if not isinstance(notebook, dict):
         raise Unreadable("is not a notebook: its JSON is not an object")
-    if isinstance(notebook.get("nbformat"), int) and notebook["nbformat"] < 4:
-        raise Unreadable(f"is in notebook format {notebook['nbformat']}; open it in JupyterLab and save it again")
+    version = notebook.get("nbformat", 4)
+    if isinstance(version, int) and version != 4:
+        raise Unreadable(f"is in notebook format {version}, not 4; open it in JupyterLab and save it again")
     if not isinstance(notebook.get("cells"), list):
         raise Unreadable("is not a notebook: it has no cells")
     return notebook
@@ -123,13 +145,18 @@ def _lesson(notebook: dict, name: str) -> str | None:
     lesson = course.get("lesson") if isinstance(course, dict) else None
     if isinstance(lesson, str) and re.fullmatch(r"[0-9]{2}", lesson):
         return lesson
-    match = re.match(r"([0-9]{2})(?![0-9])", name)
+    return lesson_in_name(name)
+
+
+def lesson_in_name(name: str) -> str | None:
+    """The lesson that a file's name speaks of: 03_x.ipynb, or what Colab makes of it, Copy of 03_x.ipynb."""
+    match = re.match(r"([0-9]{2})(?![0-9])", name) or re.search(r"(?<![0-9])([0-9]{2})_[a-z]", name)
     return match.group(1) if match else None
 
 
 def _source(cell: dict) -> str:
-    source = cell.get("source", "")
-    text = "".join(line for line in source if isinstance(line, str)) if isinstance(source, list) else source
+    text = cell.get("source", "")
+    text = "".join(line for line in text if isinstance(line, str)) if isinstance(text, list) else text
     return text.replace("\r\n", "\n").replace("\r", "\n") if isinstance(text, str) else ""
 
 
@@ -139,9 +166,9 @@ def _exercise(cell: dict) -> str | None:
     return exercise if isinstance(exercise, str) else None
 
 
-def _add_cell(submission: Submission, source: str, exercise: str | None) -> None:
+def _add_cell(submission: Submission, text: str, exercise: str | None) -> None:
     try:
-        cell = read_cell(source, exercise)
+        cell = read_cell(text, exercise)
     except SyntaxError as error:
         if exercise:
             submission.broken[exercise] = f"line {error.lineno} of its cell: {error.msg}"

@@ -8,7 +8,6 @@ reference and the comparison are in the grader, in another process.
 import __future__
 
 import builtins
-import contextlib
 import importlib.util
 import json
 import os
@@ -99,13 +98,26 @@ class Worker:
             return _raised(error)
         return {"status": "done"}
 
-    def ask(self, function: str, body: bytes) -> tuple[dict, bytes]:
+    def ask_all(self, function: str, sizes: list[int], body: bytes) -> tuple[list[dict], list[bytes]]:
+        """Call a function with every case. Once it says that it is not written yet, nothing more is asked."""
+        replies, values, start, room = [], [], 0, self.answer_bytes
+        for size in sizes:
+            if replies and replies[0]["status"] == "not attempted":
+                replies.append(replies[0])
+                continue
+            reply, answer = self.ask(function, body[start : start + size], room)
+            start, room = start + size, room - len(answer)
+            replies.append(reply | {"size": len(answer)})
+            values.append(answer)
+        return replies, values
+
+    def ask(self, function: str, body: bytes, room: int) -> tuple[dict, bytes]:
         """Call a function with one case and return what was observed, as bytes."""
         torch = sys.modules["torch"]
         # One exercise's settings must not reach into the next.
         torch.set_grad_enabled(True)
         torch.set_default_dtype(torch.float32)
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)               # torch.manual_seed asks for every other device too
         random.seed(0)
         sys.modules["numpy"].random.seed(0)
         before = os.getpid()
@@ -116,8 +128,8 @@ class Worker:
             arguments = self.recipes.build(header["arguments"], tensors)
             values = self.recipes.observe(self.namespace[function], arguments, header["observe"])
             answer = self.wire.pack_values(values)
-            if len(answer) > self.answer_bytes:
-                raise ValueError(f"the answer has {len(answer):,} bytes; at most {self.answer_bytes:,} are taken")
+            if len(answer) > room:
+                raise ValueError(f"the answer has {len(answer):,} bytes; {self.answer_bytes:,} are taken in all")
             reply = {"status": "answered"}
         except BaseException as error:
             reply, answer = _raised(error), b""
@@ -153,77 +165,76 @@ def load_by_path(name: str, path: str):
     return module
 
 
-def confine(limits: dict) -> None:
-    """Give up root for real, then set limits on this process and all that it starts."""
-    if limits["uid"] is not None:
-        # Limits on processes do not bind root, nor anyone who only looks like root inside a user namespace.
-        os.setgroups([])
-        os.setresgid(*[limits["uid"]] * 3)
-        os.setresuid(*[limits["uid"]] * 3)
-    try:
-        import resource
-    except ImportError:                                     # Windows has no such limits; the grader still watches
-        return
-    memory = _address_space() + limits["memory_bytes"]
-    wanted = {
-        "RLIMIT_CORE": 0,
-        "RLIMIT_FSIZE": limits["file_bytes"],
-        "RLIMIT_NOFILE": limits["open_files"],
-        "RLIMIT_NPROC": limits["processes"] if limits["own_users"] else None,
-        "RLIMIT_AS": memory if sys.platform == "linux" else None,
-    }
-    for name, value in wanted.items():
-        if value is not None and hasattr(resource, name):
-            resource.setrlimit(getattr(resource, name), (value, value))
+def warm(options: dict) -> None:
+    """Import what exercises use, and do once what is slow the first time: torch loads half of itself when first used.
 
+    A process that is forked afterwards finds all of it done.
+    """
+    import numpy
+    import numpy.ctypeslib
+    import torch
 
-def _address_space() -> int:
-    """Bytes of address space in use, most of it torch's own."""
-    with contextlib.suppress(OSError), open("/proc/self/statm") as statm:
-        return int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
+    torch.set_num_threads(1)
+    recipes, _ = (load_by_path(name, options[name]) for name in ("recipes", "wire"))
+    numpy.random.seed(0)
+    model = recipes.build(*recipes.encode(recipes.tiny_encoder(0)))
+    tokens = torch.ones(2, 3, dtype=torch.int64)
+    loss = torch.nn.functional.cross_entropy(model(tokens, tokens), tokens[:, 0])
+    loss.backward()
+    torch.optim.Adam(model.parameters()).step()
+    torch.func.vmap(torch.sin)(torch.ones(2))
+    repr(loss)
 
 
 def receive(stream) -> bytes | None:
     """One message, None when the grader has gone."""
-    size = stream.read(LENGTH.size)
-    return stream.read(LENGTH.unpack(size)[0]) if len(size) == LENGTH.size else None
+    size = _read(stream, LENGTH.size)
+    return _read(stream, LENGTH.unpack(size)[0]) if len(size) == LENGTH.size else None
+
+
+def _read(stream, size: int) -> bytes:
+    """This many bytes, fewer when the stream ends; a socket may give them in pieces."""
+    data = bytearray()
+    while len(data) < size and (piece := stream.read(size - len(data))):
+        data += piece
+    return bytes(data)
 
 
 def send(stream, header: dict, body: bytes = b"") -> None:
     """One message: the length of everything, the length of the header, the header as JSON, the body."""
     text = json.dumps(header).encode()
-    stream.write(LENGTH.pack(LENGTH.size + len(text) + len(body)) + LENGTH.pack(len(text)) + text + body)
+    data = memoryview(LENGTH.pack(LENGTH.size + len(text) + len(body)) + LENGTH.pack(len(text)) + text + body)
+    while data:
+        data = data[stream.write(data) :]
     stream.flush()
 
 
-def main() -> None:
-    """Load what is allowed, give up every right, then answer until the grader hangs up."""
-    options = json.loads(sys.argv[1])
-    sys.path.append(options["packages"])
-    # Two pipes stay; what learners print goes nowhere, so it can neither fill a disk nor pose as an answer.
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
-    import numpy  # noqa: F401  (before the limits; learners' code may use it)
-    import torch
-
-    torch.set_num_threads(1)
-    recipes, wire = (load_by_path(name, options[name]) for name in ("recipes", "wire"))
-    torch.ones(1, requires_grad=True).sum().backward()
-    worker = Worker(recipes, wire, options["limits"]["answer_bytes"])
-    confine(options["limits"])
+def serve(requests, answers, answer_bytes: int) -> None:
+    """Answer what comes in through one stream by the other until the grader hangs up."""
+    worker = Worker(sys.modules["recipes"], sys.modules["wire"], answer_bytes)
     send(answers, {"status": "ready"})
-    os.dup2(nothing, 2)
     while (message := receive(requests)) is not None:
         size = LENGTH.unpack_from(message)[0]
         request = json.loads(message[LENGTH.size : LENGTH.size + size])
         if "run" in request:
-            reply, body = worker.run(request["run"]), b""
+            replies, values = [worker.run(source) for source in request["run"]], []
         else:
-            reply, body = worker.ask(request["ask"], message[LENGTH.size + size :])
-        send(answers, reply | {"id": request["id"]}, body)
+            replies, values = worker.ask_all(request["ask"], request["sizes"], message[LENGTH.size + size :])
+        send(answers, {"status": "done", "replies": replies, "id": request["id"]}, b"".join(values))
+
+
+def main() -> None:
+    """One worker alone, for systems that cannot fork: its requests and answers are its standard input and output."""
+    options = json.loads(sys.argv[1])
+    sys.path.append(options["packages"])
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    # What learners print goes nowhere, so it can neither fill a disk nor pose as an answer.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    warm(options)
+    os.dup2(nothing, 2)
+    serve(requests, answers, options["answer_bytes"])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from quizzes import lesson
 from quizzes.grading import export, folder
 from quizzes.grading.gradebook import FILE, Gradebook, GradebookError
 from quizzes.grading.grader import Grader
-from quizzes.grading.sandbox import Plain
 from tests.quizzes.grading.class_of_tests import cell, data, write
 
 LESSON = "03"
@@ -147,11 +146,11 @@ def test_only_what_changed_is_graded_again(tmp_path):
     gradebook.close()
 
 
-def test_the_same_submission_gets_the_same_grade_twice(tmp_path):
+def test_the_same_submission_gets_the_same_grade_twice(tmp_path, plain):
     names = list(lesson(LESSON).exercises)
     wrong = cell(f"def {names[0]}(x, *rest):\n    return x", names[0])
     write(tmp_path / "class/ann/03_x.ipynb", *solved_cells(LESSON)[1:], wrong, lesson=LESSON)
-    rows = [graded(tmp_path / "class", tmp_path / out, Plain())["ann"] for out in ("first", "second")]
+    rows = [graded(tmp_path / "class", tmp_path / out, plain)["ann"] for out in ("first", "second")]
     assert rows[0] == rows[1]
     assert 0 < float(rows[0]["points"]) < float(rows[0]["max_points"])
 

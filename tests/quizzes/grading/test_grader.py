@@ -3,7 +3,7 @@
 import pytest
 
 from quizzes.grading.grader import Grader, status_of
-from quizzes.grading.sandbox import Limits, Plain
+from quizzes.grading.sandbox import Limits
 from quizzes.grading.submission import parse
 from tests.quizzes.grading.class_of_tests import cell, data, lesson_of
 
@@ -32,9 +32,9 @@ CELLS = (
 
 
 @pytest.fixture(scope="module")
-def found():
+def found(plain):
     submission = parse(data(*CELLS))
-    grader = Grader(5, Plain(), Limits(cpu_seconds=20))
+    grader = Grader(5, plain, Limits(cpu_seconds=20))
     return {item.item: item for item in grader.judge(submission, lesson_of(*NAMES))}
 
 
@@ -95,7 +95,7 @@ def test_a_comparison_that_fails_gives_no_points(monkeypatch):
     def broken(*_):
         raise OverflowError
 
-    monkeypatch.setattr("quizzes.checks.judge", broken)
+    monkeypatch.setattr("quizzes.checks.AnswerKey.judge", broken)
     monkeypatch.setattr("quizzes.grading.grader.Examination.ask", lambda *_: [])
     submission = parse(data("def f(x): return 2 * x"))
     judgement = list(Grader(5, None, questions_count=False).judge(submission, lesson_of("f")))[0]

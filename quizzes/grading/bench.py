@@ -1,0 +1,123 @@
+"""`course bench grading`: this grader, nbgrader and otter-grader on the same submissions, in one run on this machine.
+
+What is done once (starting, importing torch) is reported apart from the work on a submission, and so is waiting for
+what loops. Nobody's figures are quoted: a peer that cannot be installed or run is reported as that.
+"""
+
+import fnmatch
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from lessons_lib import assets, measure
+from quizzes import lesson
+from quizzes.grading import bench_class, folder, peers
+from quizzes.grading.bench_class import ALL, LESSON, NOBODY, WELL
+from quizzes.grading.gradebook import Gradebook
+from quizzes.grading.grader import Grader
+from quizzes.grading.process import TIME
+from quizzes.grading.sandbox import Bubblewrap, Limits
+from quizzes.grading.schedule import Here, Processes
+
+SEED = 20
+COPIES = 5                                  # of the well-behaved ones, so that a quick grader has something to do
+WARMING = 4
+LIMIT_SECONDS = 10.0
+NAME = "course grade"
+PEERS = {"nbgrader autograde": peers.Nbgrader, "otter run": peers.Otter}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One grader on one set of submissions; seconds.
+
+    start: once, before the first is graded. work: on one submission, waiting apart. waiting: for loops, in all.
+    """
+
+    grader: str
+    what: str
+    workers: int
+    start: float
+    work: float
+    waiting: float
+    points: dict[str, float]
+
+    def row(self) -> dict[str, str | int | float]:
+        """A line of the table."""
+        return {
+            "grader": self.grader, "submissions": self.what, "workers": self.workers,
+            "start (s)": round(self.start, 1), "work on each (s)": round(self.work, 3),
+            "waiting in all (s)": round(self.waiting, 1), "a minute": round(60 / self.work, 1),
+        }  # fmt: skip
+
+
+def run(workers: int, say: Callable[[str], None], kinds: dict = PEERS) -> list[Figures]:
+    """Measure; this grader before, between and after the others. say: told what is found, line by line."""
+    students = list(bench_class.submissions())
+    well = fnmatch.filter(students, WELL)
+    say(f"{len(students)} submissions of {len(lesson(LESSON).exercises)} torch exercises: {bench_class.composition()}; "
+        f"at most {LIMIT_SECONDS:g} s for an exercise; {measure.machine()}")
+    found: list[Figures] = []
+
+    def note(figures: Figures) -> Figures:
+        found.append(figures)
+        say("  ".join(f"{name} {value}" for name, value in figures.row().items()))
+        return figures
+
+    with tempfile.TemporaryDirectory() as scratch:
+        ours = [note(_ours(Path(scratch, "0"), well, workers, COPIES))]
+        # One worker, so that waiting for a loop and work on others do not overlap.
+        mixed = note(_ours(Path(scratch, "all"), students, 1, 1))
+        for number, (name, kind) in enumerate(kinds.items(), 1):
+            try:
+                peer = kind(assets.cache_dir() / "peers", Path(scratch, kind.__name__), SEED, LIMIT_SECONDS)
+                peer.prepare()
+                theirs = note(_theirs(peer, name, WELL))
+                theirs_mixed = note(_theirs(peer, name, ALL))
+            except peers.Missing as missing:
+                say(f"{name}: not measured. {missing}")
+                continue
+            ours.append(note(_ours(Path(scratch, f"after-{number}"), well, workers, COPIES)))
+            work = median(figures.work for figures in ours)
+            same = all(abs(ours[0].points[student] - theirs.points[student]) < 0.02 for student in well)
+            say(f"{name}: {theirs.work / work:.0f} times as long for a well-behaved submission, "
+                f"{theirs_mixed.work / mixed.work:.0f} times for one of all; "
+                f"{'the same scores' if same else 'OTHER SCORES'} on the well-behaved ones")
+            lost = [student for student in students if theirs_mixed.points[student] < mixed.points[student] - 0.02]
+            say(f"{name}: fewer points than here for {len(lost)} of {len(students)}: {', '.join(lost) or 'nobody'}")
+    return found
+
+
+def _ours(place: Path, students: list[str], workers: int, copies: int) -> Figures:
+    """This grader with its gradebook, sandbox and all, from a folder of notebooks on.
+
+    The first quarter of many copies, or a few well-behaved ones before a class that is graded once, warm it up.
+    """
+    named = {f"{student}~{copy}": student for copy in range(copies) for student in students}
+    well = fnmatch.filter(students, WELL)[0]
+    warming = {f"0-warming-{number}": well for number in range(max(WARMING, len(named) // 4))}
+    bench_class.write(place / "class", warming | named)
+    moments: list[float] = []
+    gradebook, sandbox = Gradebook.in_folder(place / "out"), Bubblewrap()
+    grader = Grader(SEED, sandbox, Limits(cpu_seconds=LIMIT_SECONDS), questions_count=False)
+    judges = Processes(grader, workers) if workers > 1 else Here(grader)
+    begin = time.perf_counter()
+    folder.grade(place / "class", gradebook, grader, lambda *_: moments.append(time.perf_counter()), judges)
+    sandbox.close()
+    entries = gradebook.entries()
+    waiting = sum(item.seconds for entry in entries for item in entry.verdicts if item.status == TIME)
+    points = {(warming | named)[entry.student]: entry.points for entry in entries}
+    gradebook.close()
+    what = "all" if set(students) == set(bench_class.submissions()) else "well-behaved"
+    work = (moments[-1] - moments[len(warming) - 1] - waiting) / len(named)
+    return Figures(NAME, what, workers, moments[0] - begin, work, waiting, points)
+
+
+def _theirs(peer: peers.Peer, name: str, pattern: str) -> Figures:
+    """Another grader, one submission after the other: neither has a parallel mode without Docker."""
+    start, done, waiting = peer.run(NOBODY).seconds, peer.run(pattern), peer.waiting(pattern)
+    work = (done.seconds - start - waiting) / len(done.points)
+    return Figures(name, "all" if pattern == ALL else "well-behaved", 1, start, work, waiting, done.points)

@@ -1,0 +1,175 @@
+"""The class at a glance: how points are spread, what went well, the mistakes most made, who is missing."""
+
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from quizzes.grading import feedback
+from quizzes.grading.gradebook import Gradebook
+from quizzes.grading.grades import Grade, grades, item_name, the_class
+from quizzes.grading.names import folder_name
+
+REPORT = "report.html"
+BANDS = 10
+MOST_MISTAKES = 10
+QUIET = ("passed", "wrong", "not attempted")
+
+
+@dataclass(frozen=True)
+class Band:
+    """A tenth of the scale: how many students are in it, and how long its bar is, in percent."""
+
+    name: str
+    count: int
+    width: int
+
+
+@dataclass(frozen=True)
+class ItemView:
+    """One exercise or question over the class."""
+
+    name: str
+    attempted: int
+    right: int
+    share: float
+    troubles: str
+
+
+@dataclass(frozen=True)
+class MistakeView:
+    """A recognised mistake and how many made it."""
+
+    item: str
+    text: str
+    count: int
+
+
+@dataclass(frozen=True)
+class LessonView:
+    """One lesson over the class."""
+
+    number: str
+    title: str
+    counts: bool
+    graded: int
+    median: float
+    least: float
+    most: float
+    max_points: float
+    bands: list[Band]
+    items: list[ItemView]
+    mistakes: list[MistakeView]
+    missing: list[str]
+
+
+def page(gradebook: Gradebook) -> str:
+    """The page, as HTML."""
+    found, group = grades(gradebook), the_class(gradebook)
+    numbers = sorted({grade.lesson for grade in found if grade.lesson})
+    views = [_lesson(number, [grade for grade in found if grade.lesson == number]) for number in numbers]
+    unread = [grade for grade in found if grade.entry is not None and grade.missing and not grade.override]
+    on_roster = {person.name for person in group.students}
+    overview = {
+        "students": len({grade.student for grade in found}),
+        "hand_ins": sum(grade.entry is not None for grade in found),
+        "unread": len(unread),
+        "missing": _missing_in_words(views),
+    }
+    unknown = sorted({grade.student for grade in found} - on_roster) if on_roster else []
+    return feedback.pages().get_template("report.html").render(
+        overview=overview, lessons=views, unread=unread, unknown=unknown, changed=gradebook.overrides(),
+        everybody=_everybody(found, numbers),
+    )  # fmt: skip
+
+
+def write(gradebook: Gradebook, out: Path) -> Path:
+    """Write OUT/report.html."""
+    feedback.replace(out / REPORT, page(gradebook))
+    return out / REPORT
+
+
+def _missing_in_words(views: list[LessonView]) -> str:
+    short = [f"{len(view.missing)} in lesson {view.number}" for view in views if view.missing]
+    return ", ".join(short) or "nobody that the gradebook knows of"
+
+
+def _lesson(number: str, found: list[Grade]) -> LessonView:
+    done = [grade for grade in found if not grade.missing or grade.override]
+    points = [grade.points for grade in done] or [0.0]
+    return LessonView(
+        number, feedback.title(number), found[0].counts, len(done), statistics.median(points), min(points), max(points),
+        max(grade.max_points for grade in found), _bands(done), _items(done), _mistakes(done),
+        sorted({grade.student for grade in found if grade.entry is None and not grade.override}),
+    )  # fmt: skip
+
+
+def _bands(found: list[Grade]) -> list[Band]:
+    """Students by tenths of the points; a full score belongs to the last tenth."""
+    counts = Counter(min(int(grade.share * BANDS), BANDS - 1) for grade in found)
+    longest = max(counts.values(), default=1)
+    width = 100 // BANDS
+    return [
+        Band(f"{band * width}–{(band + 1) * width} %", counts[band], round(100 * counts[band] / longest))
+        for band in range(BANDS)
+    ]  # fmt: skip
+
+
+def _items(found: list[Grade]) -> list[ItemView]:
+    by_name: dict[str, list] = {}
+    for grade in found:
+        for item in grade.items:
+            by_name.setdefault(item_name(item.kind, item.name), []).append(item)
+    views = []
+    for name, items in by_name.items():
+        verdicts = [item.verdict for item in items if item.verdict]
+        troubles = Counter(verdict.status for verdict in verdicts if verdict.status not in QUIET)
+        views.append(ItemView(
+            name,
+            sum(verdict.status != "not attempted" for verdict in verdicts),
+            sum(item.points >= item.max_points for item in items),
+            statistics.mean(item.points / item.max_points if item.max_points else 0.0 for item in items),
+            ", ".join(f"{status}: {count}" for status, count in troubles.most_common()),
+        ))  # fmt: skip
+    return views
+
+
+def _mistakes(found: list[Grade]) -> list[MistakeView]:
+    made = Counter(
+        (item.name, item.verdict.mistake) for grade in found for item in grade.items
+        if item.verdict and item.verdict.mistake
+    )  # fmt: skip
+    return [MistakeView(name, text, count) for (name, text), count in made.most_common(MOST_MISTAKES)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One student's points in one lesson, and where their page is."""
+
+    text: str
+    href: str = ""
+
+
+def _everybody(found: list[Grade], numbers: list[str]) -> list[dict]:
+    by_student: dict[str, dict[str, Grade]] = {}
+    for grade in found:
+        by_student.setdefault(grade.student, {})[grade.lesson] = grade
+    rows = []
+    for student, mine in by_student.items():
+        counting = [grade for grade in mine.values() if grade.counts]
+        rows.append({
+            "student": student,
+            "cells": [_cell(mine.get(number)) for number in numbers],
+            "total": round(sum(grade.points for grade in counting), 2),
+            "most": sum(grade.max_points for grade in counting),
+        })  # fmt: skip
+    return rows
+
+
+def _cell(grade: Grade | None) -> Cell:
+    if grade is None:
+        return Cell("–")
+    if grade.entry is None and not grade.items and grade.override is None:
+        return Cell("missing")
+    return Cell(f"{grade.points:g}", f"{feedback.FOLDER}/{quote(folder_name(grade.student))}/{grade.lesson}.html")

@@ -1,0 +1,112 @@
+"""From a student's files to hand-ins: one notebook a lesson is graded, and everything else gets a status."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from quizzes import lessons
+from quizzes.grading.archive import MAX_OWN_DIRECTORY_BYTES, Archive
+from quizzes.grading.intake import A_LINK, NOTEBOOKS, File, is_notebook, refuse
+from quizzes.grading.submission import Submission, Unreadable, lesson_in_name, parse
+
+NOTHING = "no notebook handed in"
+MAX_OWN_BYTES = 200 * 2**20                 # out of one student's zip
+MAX_NOTEBOOKS = 60                          # of one student, so that nobody makes the class wait
+
+
+@dataclass(frozen=True)
+class HandIn:
+    """One student's notebook for one lesson. `problem` says why it cannot be graded, `others` what stands beside it."""
+
+    student: str
+    lesson: str
+    notebook: str
+    submission: Submission | None = None
+    problem: str = ""
+    others: tuple[str, ...] = ()
+    handed_in: datetime | None = None
+    late: bool = False                  # the system says so, without saying by how much
+    canvas_id: str = ""
+
+
+def hand_ins(student: str, files: list[File]) -> list[HandIn]:
+    """What a student hands in, one notebook a lesson.
+
+    Of several that can be read, one that was worked on counts before an untouched one, then the one with the shortest
+    name (a copy made by JupyterLab or a browser has a longer one), then the latest.
+    """
+    canvas_id = next((found.place.canvas_id for found in files if found.place.canvas_id), "")
+    notebooks = [found for found in _unpacked(files) if isinstance(found, HandIn) or found.ends(*NOTEBOOKS)]
+    if not notebooks:
+        return [HandIn(student, "", "", problem=_nothing(files), canvas_id=canvas_id)]
+    by_lesson: dict[str, list[HandIn]] = {}
+    for found in notebooks[:MAX_NOTEBOOKS]:
+        read = found if isinstance(found, HandIn) else _read(student, found)
+        by_lesson.setdefault(read.lesson or read.notebook, []).append(replace(read, student=student))
+    chosen = []
+    for found in by_lesson.values():
+        first, *others = sorted(found, key=_rank)
+        shown = tuple(sorted(item.notebook for item in others))
+        chosen.append(replace(first, others=shown, canvas_id=canvas_id))
+    if len(notebooks) > MAX_NOTEBOOKS:
+        problem = f"{len(notebooks)} notebooks handed in; the first {MAX_NOTEBOOKS} were read"
+        chosen.append(HandIn(student, "", "", problem=problem, canvas_id=canvas_id))
+    return sorted(chosen, key=lambda item: (item.lesson, item.notebook))
+
+
+def _rank(item: HandIn) -> tuple:
+    untouched = item.submission is not None and item.submission.untouched
+    latest = -item.handed_in.timestamp() if item.handed_in else 0.0
+    return bool(item.problem), untouched, len(item.notebook.rsplit("/", 1)[-1]), latest, item.notebook
+
+
+def _nothing(files: list[File]) -> str:
+    """Why somebody has no notebook: a link in the place of the folder, or other files."""
+    for found in files:
+        if not found.place.file:
+            try:
+                found.read()
+            except Unreadable as error:
+                if str(error) == A_LINK:
+                    return A_LINK
+    other = sorted(found.name for found in files if found.place.file)[:3]
+    return f"{NOTHING}; there is {', '.join(other)}" if other else NOTHING
+
+
+def _unpacked(files: list[File]) -> Iterator[File | HandIn]:
+    """The files, with what a student's own zip holds in its place, or why it cannot be opened."""
+    for found in files:
+        if not found.ends(".zip"):
+            yield found
+            continue
+        try:
+            archive = Archive(found.read(), MAX_OWN_DIRECTORY_BYTES)
+        except Unreadable as error:
+            yield HandIn("", lesson_in_name(found.name) or "", found.shown, problem=f"{found.name} {error}")
+            continue
+        left = MAX_OWN_BYTES
+        for member in [item for item in archive if is_notebook(item.parts[-1])][: MAX_NOTEBOOKS + 1]:
+            left -= member.info.file_size
+            path = "/".join(member.parts)
+            read = member.read if left >= 0 else refuse("comes from a zip that holds more than is read")
+            place = replace(found.place, file=path)
+            yield File(place, f"{found.shown}/{path}", read, found.changed)
+
+
+def _read(student: str, found: File) -> HandIn:
+    try:
+        submission = parse(found.read(), found.name)
+        if submission.lesson is None:                   # nothing in the notebook says: then its folder may
+            submission.lesson = next(filter(None, map(lesson_in_name, found.place.file.split("/")[:-1])), None)
+    except Unreadable as error:
+        number = lesson_in_name(found.name)
+        lesson = number if number in lessons.numbers() else ""
+        return HandIn(student, lesson, found.shown, None, f"{found.name} {error}", (), found.changed, found.place.late)
+    problem = ""
+    if submission.lesson is None:
+        problem = "names no lesson: neither its metadata nor its file name, which should begin as 01_ does"
+    elif submission.lesson not in lessons.numbers():
+        problem = f"is for lesson {submission.lesson}, which has no exercises here"
+    if problem:
+        return HandIn(student, "", found.shown, None, f"{found.name} {problem}", (), found.changed, found.place.late)
+    return HandIn(student, submission.lesson, found.shown, submission, "", (), found.changed, found.place.late)
