@@ -82,7 +82,7 @@ def hint_loss(student_hidden: Tensor, teacher_hidden: Tensor, mask: Tensor, proj
     if student_hidden.shape != teacher_hidden.shape:
         shapes = f"{tuple(student_hidden.shape)} and {tuple(teacher_hidden.shape)}"
         raise ValueError(f"hidden states have the shapes {shapes}; give a projection where the widths differ")
-    real = _real(mask, student_hidden.shape[:2])
+    real = real_tokens(mask, student_hidden.shape[:2])
     # mean over real tokens and channels of (W h_student - h_teacher)²
     return (student_hidden[real].float() - teacher_hidden[real].detach().float()).square().mean()
 
@@ -96,7 +96,7 @@ def attention_loss(student_maps: Tensor, teacher_maps: Tensor, mask: Tensor) -> 
     if student_maps.shape != teacher_maps.shape or student_maps.dim() != 4:
         shapes = f"{tuple(student_maps.shape)} and {tuple(teacher_maps.shape)}"
         raise ValueError(f"both maps must have one shape (batch, heads, length, length), not {shapes}")
-    real = _real(mask, (student_maps.shape[0], student_maps.shape[-1]))
+    real = real_tokens(mask, (student_maps.shape[0], student_maps.shape[-1]))
     pairs = real[:, None, :, None] & real[:, None, None, :]
     # Padding is replaced before the square, or its gradient would be 0 · NaN.
     gaps = (student_maps.float() - teacher_maps.detach().float()).where(pairs, 0)
@@ -111,7 +111,7 @@ def token_relation_loss(student_states: Tensor, teacher_states: Tensor, mask: Te
     Source: MiniLM, Wang et al. 2020, arXiv:2002.10957, equations 6 to 8, cut into relation heads as in its second
     version, arXiv:2012.15828.
     """
-    real = _real(mask, student_states.shape[:2])
+    real = real_tokens(mask, student_states.shape[:2])
     student = _relations(student_states, real, heads)
     teacher = _relations(teacher_states.detach(), real, heads)
     divergence = F.kl_div(student, teacher, log_target=True, reduction="none")
@@ -166,12 +166,12 @@ def _relations(states: Tensor, real: Tensor, heads: int) -> Tensor:
     return scores.masked_fill(~real[:, None, None, :], torch.finfo(scores.dtype).min).log_softmax(-1)
 
 
-def _real(mask: Tensor, shape) -> Tensor:
-    """The mask as bool, checked."""
+def real_tokens(mask: Tensor, shape) -> Tensor:
+    """The 0/1 mask as bool. Raises ValueError for another shape, other values, or no real token at all."""
     if mask.shape != tuple(shape) or not ((mask == 0) | (mask == 1)).all():
         raise ValueError(f"mask must have the shape {tuple(shape)} and hold 0 and 1; it has {tuple(mask.shape)}")
     if not mask.any():
-        raise ValueError("the mask holds no real token, so there is nothing to compare")
+        raise ValueError("the mask must hold at least one 1: it holds no real token, so there is nothing to compare")
     return mask.bool()
 
 

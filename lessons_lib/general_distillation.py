@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lessons_lib import masked_language, training
 from lessons_lib.distillation import UNLABELLED, soft_loss, take_layers
+from lessons_lib.features import real_tokens
 from lessons_lib.masked_language import MaskedLanguageModel
 
 WEIGHTS = (5.0, 2.0, 1.0)  # of the soft targets, the masked-language loss, and the cosine of the hidden states
@@ -32,10 +33,7 @@ def cosine_loss(student_hidden: Tensor, teacher_hidden: Tensor, mask: Tensor) ->
         shapes = f"{tuple(student_hidden.shape)} and {tuple(teacher_hidden.shape)}"
         raise ValueError(f"both hidden states must have one shape (batch, length, width), not {shapes}; a student of "
                          "another width needs a projection, see features.hint_loss")
-    if mask.shape != student_hidden.shape[:2] or not ((mask == 0) | (mask == 1)).all() or not mask.any():
-        raise ValueError(f"mask must have the shape {tuple(student_hidden.shape[:2])}, hold 0 and 1, and at least one "
-                         f"1; it has the shape {tuple(mask.shape)}")
-    real = mask.bool()
+    real = real_tokens(mask, student_hidden.shape[:2])
     # mean over real tokens of 1 - <s, t> / (|s| |t|)
     return (1 - F.cosine_similarity(student_hidden[real].float(), teacher_hidden[real].detach().float(), dim=-1)).mean()
 

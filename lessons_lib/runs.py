@@ -73,6 +73,10 @@ class Table:
             raise ValueError(f"study {self.name!r} has no cell with {words(settings)}.")
         return found
 
+    def repeats(self, cell: Cell) -> list[Row]:
+        """Rows of the same setting as a cell, one a seed, its own among them. Raises as `where`."""
+        return self.where(**{name: value for name, value in cell.items() if name != "seed"})
+
 
 @dataclass(frozen=True)
 class Live:

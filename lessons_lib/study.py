@@ -96,8 +96,7 @@ class Study:
 
     def live(self, cell: Cell) -> Live:
         """Run one declared cell now, beside the table's seeds of the same setting: see `runs.beside`."""
-        setting = {name: value for name, value in self._declared(cell).items() if name != "seed"}
-        others = self.table().where(**setting)
+        others = self.table().repeats(self._declared(cell))
         return runs.beside(self._timed(cell), self.score, others, self.slack)
 
     def _declared(self, cell: Cell) -> Cell:

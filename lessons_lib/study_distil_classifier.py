@@ -224,8 +224,7 @@ def answers(counts: list[list[int]], sizes: list[int]) -> tuple[numpy.ndarray, n
 
 def rows(table: Table, labels: str, distilled: bool, **changes: Any) -> list[Row]:
     """The test rows of one setting, one a seed: the usual one for these labels, with changes, as in `cell`."""
-    setting = cell(labels, distilled, SEEDS[0], **changes)
-    return table.where(**{name: value for name, value in setting.items() if name != "seed"})
+    return table.repeats(cell(labels, distilled, SEEDS[0], **changes))
 
 
 def accuracy(table: Table, rows: list[Row]) -> intervals.Interval:

@@ -198,8 +198,7 @@ def difference(rows: list[Row], others: list[Row]) -> Difference:
 
 def usual(table: Table, method: str, way: str = "small", data: str = "few", **changes: Any) -> list[Row]:
     """The rows of the seeds of one setting: the usual one of `cell`, with changes."""
-    setting = cell(method, SEEDS[0], way, data, **changes)
-    return table.where(**{name: value for name, value in setting.items() if name != "seed"})
+    return table.repeats(cell(method, SEEDS[0], way, data, **changes))
 
 
 def tuning(table: Table, method: str, way: str = "small") -> dict[tuple[float, float], float]:

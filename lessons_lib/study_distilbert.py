@@ -122,8 +122,7 @@ def inputs() -> dict[str, Any]:
 
 def rows(table: Table, n_layers: int, general: str, **changes: Any) -> list[Row]:
     """The rows of one setting, one a seed: the usual one, with changes, as in `cell`."""
-    setting = cell(n_layers, general, SEEDS[0], **changes)
-    return table.where(**{name: value for name, value in setting.items() if name != "seed"})
+    return table.repeats(cell(n_layers, general, SEEDS[0], **changes))
 
 
 def accuracy(table: Table, n_layers: int, general: str, **changes: Any) -> intervals.Interval:
