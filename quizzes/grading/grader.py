@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from quizzes import checks, lessons, wire
 from quizzes.checks import Answer, AnswerKey, CheckResult
-from quizzes.exercises import Exercise
+from quizzes.exercises import Case, Exercise
 from quizzes.grading.process import EXITED, MALFORMED, MEMORY, TIME, Died
 from quizzes.grading.sandbox import Limits
 from quizzes.grading.submission import Statement, Submission, Unreadable
@@ -137,17 +137,17 @@ class Grader:
     def __init__(self, seed: int, sandbox, limits: Limits | None = None, questions_count: bool = True):
         self.seed, self.sandbox, self.questions_count = seed, sandbox, questions_count
         self.limits = limits or Limits()
-        self._keys: dict[int, tuple[AnswerKey, list[bytes]]] = {}
+        self._keys: dict[int, tuple[AnswerKey, list[tuple[Case, bytes]]]] = {}
 
     def __reduce__(self):
         """To another process goes what this was made of: there it draws the same cases, and starts its own sandbox."""
         return Grader, (self.seed, self.sandbox, self.limits, self.questions_count)
 
-    def _key(self, exercise: Exercise) -> tuple[AnswerKey, list[bytes]]:
-        """What to compare with, and the cases as they are sent: the same for every submission."""
+    def _key(self, exercise: Exercise) -> tuple[AnswerKey, list[tuple[Case, bytes]]]:
+        """What to compare with, and each case with what is sent, visible ones first: the same for every submission."""
         if id(exercise) not in self._keys:
-            cases = exercise.draw(self.seed)
-            self._keys[id(exercise)] = AnswerKey(exercise, cases), [wire.pack(*case.encode()) for case in cases]
+            cases = sorted(exercise.draw(self.seed), key=lambda case: not case.visible)
+            self._keys[id(exercise)] = AnswerKey(exercise, cases), [(case, wire.pack(*case.encode())) for case in cases]
         return self._keys[id(exercise)]
 
     def max_points(self, lesson: Lesson) -> float:
@@ -162,10 +162,13 @@ class Grader:
                     yield self._question(submission, lesson.questions[id])
         todo = [item for name, item in lesson.exercises.items() if ("exercise", name) not in known]
         with Examination(submission, list(lesson.exercises), self.sandbox, self.limits) as examination:
-            for exercise in todo:
-                start = time.perf_counter()
-                judgement = self._exercise(examination, exercise)
-                yield replace(judgement, seconds=time.perf_counter() - start)
+            # What is answered to a visible example is shown to the student. All of those are asked before the first
+            # hidden input reaches the worker, or an answer to the one could carry the other out.
+            opened = [(exercise, *self._timed(examination, exercise, True)) for exercise in todo]
+            for exercise, first, seconds in opened:
+                second, more = ([], 0.0) if isinstance(first, Judgement) else self._timed(examination, exercise, False)
+                judgement = next((part for part in (first, second) if isinstance(part, Judgement)), None)
+                yield replace(judgement or self._compared(exercise, first + second), seconds=seconds + more)
 
     def _question(self, submission: Submission, question) -> Judgement:
         given = submission.answers.get(question.id)
@@ -178,29 +181,39 @@ class Grader:
         right = letter == question.right
         return Judgement("question", question.id, float(right), 1.0, "passed" if right else "wrong", letter)
 
-    def _exercise(self, examination: Examination, exercise: Exercise) -> Judgement:
-        def zero(status: str, detail: str, result: CheckResult | None = None) -> Judgement:
-            return Judgement("exercise", exercise.name, 0.0, exercise.points, status, detail, result)
+    def _timed(self, examination: Examination, exercise: Exercise,
+               visible: bool) -> tuple[list[Answer] | Judgement, float]:
+        """Answers to the visible cases, or to the hidden ones, and the seconds that it took; or the verdict already."""
+        start = time.perf_counter()
+        return self._answers(examination, exercise, visible), time.perf_counter() - start
 
+    def _answers(self, examination: Examination, exercise: Exercise, visible: bool) -> list[Answer] | Judgement:
         missing = examination.submission.missing(exercise.name)
         if missing:
             unparsed = exercise.name in examination.submission.broken
-            return zero(UNPARSED if unparsed else checks.NOT_ATTEMPTED, missing)
-        key, cases = self._key(exercise)
+            return _zero(exercise, UNPARSED if unparsed else checks.NOT_ATTEMPTED, missing)
+        cases = [packed for case, packed in self._key(exercise)[1] if case.visible == visible]
         try:
-            answers = examination.ask(exercise.name, cases)
+            return examination.ask(exercise.name, cases) if cases else []
         except Died as death:
-            return zero(death.status, death.detail)
+            return _zero(exercise, death.status, death.detail)
+
+    def _compared(self, exercise: Exercise, answers: list[Answer]) -> Judgement:
+        """The verdict on answers to the visible cases, then the hidden ones."""
         # Whatever an answer does to the comparison, it is no reason to stop, and no reason to give points.
         try:
-            result = key.judge(answers)
+            result = self._key(exercise)[0].judge(answers)
             points, score = result.points, result.score
         except Exception as error:
-            return zero(MALFORMED, f"{type(error).__name__} while it was compared")
+            return _zero(exercise, MALFORMED, f"{type(error).__name__} while it was compared")
         if not (math.isfinite(score) and 0 <= score <= 1):
-            return zero(MALFORMED, "no score")
+            return _zero(exercise, MALFORMED, "no score")
         detail = next((answer.detail for answer in answers if answer.detail), "")
         return Judgement("exercise", exercise.name, points, exercise.points, result.status, detail, result)
+
+
+def _zero(exercise: Exercise, status: str, detail: str) -> Judgement:
+    return Judgement("exercise", exercise.name, 0.0, exercise.points, status, detail)
 
 
 def status_of(judgements: list[tuple[str, str, str]]) -> str:

@@ -29,26 +29,27 @@ def load_by_path(name: str, path: str):
 
 
 class Nursery:
-    """Forks one worker at a time and ends it. With `walls` each lives in namespaces of its own."""
+    """Forks workers and ends them, each known by a number. With `walls` each lives in namespaces of its own."""
 
     def __init__(self, options: dict, worker, confine):
         self.worker, self.confine = worker, confine
         self.walls, self.uid = options["walls"], options["uid"]
         self.forbidden = base64.b64decode(options["forbidden"])
         self.own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY) if self.walls else None
-        self.child = 0
+        self.children: dict[int, int] = {}
         self.leaving: list[int] = []                                   # killed, and perhaps not gone yet
 
-    def begin(self, limits: dict, descriptors: list[int]) -> dict:
+    def begin(self, number: int, limits: dict, descriptors: list[int]) -> dict:
         """Fork a worker that talks through the first descriptor and joins the group behind the second, if any."""
         # To take namespaces down is mostly waiting, which the next worker need not do; but two at most share a moment.
         while len(self.leaving) > 1:
             os.waitpid(self.leaving.pop(0), 0)
         if self.walls:
             self.confine.next_child_is_first()
-        self.child = os.fork()
-        if self.child == 0:
+        child = os.fork()
+        if child == 0:
             self._live(limits, *descriptors)
+        self.children[number] = child
         if self.walls:
             self.confine.next_child_is_ours(self.own_namespace)
         return {"status": "begun"}
@@ -65,6 +66,7 @@ class Nursery:
             except OSError as error:
                 self.worker.send(stream, {"status": "failed", "message": str(error)})
                 return
+            self.worker.rehearse()
             self.worker.serve(stream, stream, limits["answer_bytes"])
         finally:
             os._exit(0)
@@ -83,12 +85,12 @@ class Nursery:
         self.confine.enter_namespaces(limits["folder_bytes"])
         self.confine.drop_rights(self.forbidden)
 
-    def end(self, by_itself: bool) -> dict:
+    def end(self, number: int, by_itself: bool) -> dict:
         """Kill the worker, and with it everything in its namespace. Says how it ended, if it did so before.
 
         by_itself: it has closed its socket, as a process does that is about to end.
         """
-        child, self.child = self.child, 0
+        child = self.children.pop(number)
         if by_itself:
             descriptor = os.pidfd_open(child)
             ended = select.select([descriptor], [], [], LAST_SECONDS)[0]
@@ -105,7 +107,7 @@ class Nursery:
 
 
 def main() -> None:
-    """Import everything that is slow to import, then fork and end workers until the grader hangs up."""
+    """Import everything that is slow to import, then fork and end workers as told, until the grader hangs up."""
     options = json.loads(sys.argv[1])
     sys.path.append(options["packages"])
     control = socket.socket(fileno=options["control"])
@@ -126,11 +128,14 @@ def main() -> None:
         if not message:
             return
         request = json.loads(message)
-        begin = request["do"] == "begin"
-        reply = nursery.begin(request["limits"], descriptors) if begin else nursery.end(request["by_itself"])
+        number = request["number"]
+        if request["do"] == "begin":
+            reply = nursery.begin(number, request["limits"], descriptors)
+        else:
+            reply = nursery.end(number, request["by_itself"])
         for descriptor in descriptors:
             os.close(descriptor)
-        control.send(json.dumps(reply).encode())
+        control.send(json.dumps(reply | {"number": number}).encode())
 
 
 if __name__ == "__main__":

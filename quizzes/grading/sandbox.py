@@ -15,7 +15,8 @@ from pathlib import Path
 
 from quizzes.grading import inside, memory
 from quizzes.grading.forbidden import forbidden_calls
-from quizzes.grading.warm import Limits, Unavailable, Warm, Worker, alone
+from quizzes.grading.unforked import alone
+from quizzes.grading.warm import Limits, Unavailable, Warm, Worker
 
 __all__ = ["Best", "Bubblewrap", "Limits", "Plain", "Unavailable", "Worker"]
 PYTHON_OPTIONS = ("-B", "-P", "-s", "-S")          # nothing but the standard library, and no bytecode written
@@ -80,7 +81,7 @@ class Bubblewrap(Forking):
 
         # Nothing of the grader's environment, not even in the memory of the process that builds the walls.
         settings = {"PATH": os.environ.get("PATH", os.defpath)}
-        groups = [group for group in (memory.make(limits.memory_bytes) for _ in range(2)) if group]
+        groups = [group for group in (memory.make(limits.memory_bytes) for _ in range(3)) if group]
         return Warm(command, groups, walls=True, env=settings)
 
     def _walls(self) -> list[str]:

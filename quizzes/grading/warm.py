@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import tempfile
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from dataclasses import asdict, dataclass
 
 from quizzes.grading.memory import MemoryGroup
 from quizzes.grading.process import CRASHED, EXITED, MALFORMED, MEMORY, Died, Watched
-from quizzes.grading.usage import Family
 
 START_SECONDS = 600                                # importing torch on a busy machine
 CREDENTIALS = struct.Struct("3i")                  # pid, uid, gid: Linux tells who sent a message
@@ -49,8 +47,8 @@ class Limits:
 class Worker:
     """One worker and the conversation with it. Every question has an unguessable number that the answer repeats."""
 
-    def __init__(self, watched: Watched, limits: Limits, end: Callable[[bool], int | None]):
-        self.watched, self.limits, self._end = watched, limits, end
+    def __init__(self, watched: Watched, limits: Limits, end: Callable[[bool], int | None], number: int = 0):
+        self.watched, self.limits, self._end, self.number = watched, limits, end, number
 
     def renew(self) -> None:
         """Begin a new allowance of CPU and wall time: the next exercise's."""
@@ -120,33 +118,39 @@ def _replies(header: dict, count: int) -> list[dict]:
 
 
 class Warm:
-    """A process with torch imported, in whatever walls its command builds, that forks one worker at a time."""
+    """A process with torch imported, in whatever walls its command builds, that forks a worker at a time.
+
+    While one is at work the next is forked and confined already: it waits behind its walls and has seen nothing.
+    """
 
     def __init__(self, command: Callable[[int], list[str]], groups: list[MemoryGroup], walls: bool, **popen):
         """command: the command line, given the descriptor through which the process is told what to do.
 
-        groups: what its workers join by turns, since one may be leaving while the next begins; none to watch their
-        memory from outside. walls: whether each worker has namespaces of its own. Raises Unavailable.
+        groups: what its workers join by turns, since one may be leaving, one at work and one waiting; none to watch
+        their memory from outside. walls: whether each worker has namespaces of its own. Raises Unavailable.
         """
         self.groups, self.walls, self.begun = groups, walls, 0
-        self.control, theirs = socket.socketpair()
+        self.ahead: list[Worker] = []
+        self.replies: dict[int | None, dict] = {}
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, tempfile.TemporaryFile() as complaints:
             options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": complaints} | popen
             self.process = subprocess.Popen(command(theirs.fileno()), pass_fds=(theirs.fileno(),), **options)
             theirs.close()
-            self.close = weakref.finalize(self, _end_all, self.process, self.control, groups)
-            if self._reply().get("status") != "ready":
+            self.close = weakref.finalize(self, _end_all, self.process, self.control, groups, self.ahead)
+            if self._reply(None).get("status") != "ready":
                 self.close()
                 complaints.seek(0)
                 said = complaints.read(2000).decode("utf-8", "replace").strip().splitlines()
                 raise Unavailable(f"the sandbox does not start: {said[-1] if said else 'it ended without a word'}")
 
-    def _reply(self) -> dict:
-        if not select.select([self.control], [], [], START_SECONDS)[0]:
-            return {}
+    def _reply(self, number: int | None) -> dict:
+        """What is said about this worker, or at the start; nothing when the warm process has ended."""
         with contextlib.suppress(OSError, ValueError):
-            return json.loads(self.control.recv(65536))
-        return {}
+            while number not in self.replies and select.select([self.control], [], [], START_SECONDS)[0]:
+                reply = json.loads(self.control.recv(65536))
+                self.replies[reply.get("number")] = reply
+        return self.replies.pop(number, {})
 
     def alive(self) -> bool:
         """Whether it can fork yet another worker."""
@@ -154,37 +158,49 @@ class Warm:
 
     def start(self, limits: Limits) -> Worker:
         """A fresh worker. Raises Unavailable when the warm process has ended or the fork cannot be confined."""
-        ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        group = self.groups[self.begun % len(self.groups)] if self.groups else None
-        self.begun += 1
-        watched = Watched(ours, limits.answer_bytes + 2**20, limits.memory_bytes, group)
-        descriptors = [theirs.fileno()]
-        if group:
-            group.allow(limits.memory_bytes)
-            descriptors.append(group.members)
-        with theirs:
-            request = {"do": "begin", "limits": asdict(limits)}
-            with contextlib.suppress(OSError):
-                socket.send_fds(self.control, [json.dumps(request).encode()], descriptors)
-        if self._reply().get("status") != "begun":
-            ours.close()
+        worker = self._ready(self.ahead.pop() if self.ahead else self._begin(limits))
+        if worker.limits != limits:
+            worker.close()
+            worker = self._ready(self._begin(limits))
+        self.ahead.append(self._begin(limits))
+        return worker
+
+    def _ready(self, worker: Worker) -> Worker:
+        """The worker, once it is confined and says so."""
+        if self._reply(worker.number).get("status") != "begun":
+            worker.watched.channel.close()
             raise Unavailable("the warm process has ended; grade again with --resume")
-        worker = Worker(watched, limits, lambda by_itself: self._end(watched, by_itself))
         try:
-            _greet(watched)
+            _greet(worker.watched)
         except Died as death:
             worker.close()
             raise Unavailable(f"a submission cannot be confined: {death.detail or death.status}") from death
         return worker
 
-    def _end(self, watched: Watched, by_itself: bool) -> int | None:
+    def _begin(self, limits: Limits) -> Worker:
+        """Ask for a worker, and do not wait for it."""
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        group = self.groups[self.begun % len(self.groups)] if self.groups else None
+        self.begun += 1
+        watched, number = Watched(ours, limits.answer_bytes + 2**20, limits.memory_bytes, group), self.begun
+        descriptors = [theirs.fileno()]
+        if group:
+            group.allow(limits.memory_bytes)
+            descriptors.append(group.members)
+        with theirs:
+            request = {"do": "begin", "number": number, "limits": asdict(limits)}
+            with contextlib.suppress(OSError):
+                socket.send_fds(self.control, [json.dumps(request).encode()], descriptors)
+        return Worker(watched, limits, lambda by_itself: self._end(watched, number, by_itself), number)
+
+    def _end(self, watched: Watched, number: int, by_itself: bool) -> int | None:
         # Behind walls the kernel ends a whole namespace with its first process; elsewhere this gets most of them.
         if watched.family and not self.walls:
             watched.family.kill()
         with contextlib.suppress(OSError):
-            self.control.send(json.dumps({"do": "end", "by_itself": by_itself}).encode())
-        code = self._reply().get("code")
+            self.control.send(json.dumps({"do": "end", "number": number, "by_itself": by_itself}).encode())
+        code = self._reply(number).get("code")
         watched.channel.close()
         return code
 
@@ -203,9 +219,11 @@ def _greet(watched: Watched) -> None:
     watched.watch(pid)
 
 
-def _end_all(process: subprocess.Popen, control: socket.socket, groups: list[MemoryGroup]) -> None:
+def _end_all(process: subprocess.Popen, control: socket.socket, groups: list[MemoryGroup], ahead: list[Worker]) -> None:
     """Hang up on the warm process and wait until it and its workers are gone."""
     control.close()
+    for worker in ahead:
+        worker.watched.channel.close()
     try:
         process.wait(timeout=5)
     except subprocess.TimeoutExpired:
@@ -213,47 +231,3 @@ def _end_all(process: subprocess.Popen, control: socket.socket, groups: list[Mem
         process.wait()
     for group in groups:
         group.close()
-
-
-def alone(command: list[str], limits: Limits, **popen) -> Worker:
-    """A worker that is a process of its own from the start, on systems that cannot fork: slow, and little watched."""
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **popen)
-    ours, theirs = socket.socketpair()
-    for pump in (_requests, _answers):
-        threading.Thread(target=pump, args=(theirs, process), daemon=True).start()
-    watched = Watched(ours, limits.answer_bytes + 2**20, limits.memory_bytes)
-
-    def end(by_itself: bool) -> int | None:
-        code = process.poll()
-        if by_itself and code is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                code = process.wait(timeout=1)
-        Family(process.pid).kill()
-        process.wait()
-        ours.close()
-        return code
-
-    worker = Worker(watched, limits, end)
-    watched.wall_until = time.monotonic() + START_SECONDS
-    try:
-        watched.receive()
-    except Died as death:
-        worker.close()
-        raise Unavailable(f"Python does not start: {death}") from death
-    watched.watch(process.pid)
-    return worker
-
-
-def _requests(theirs: socket.socket, process: subprocess.Popen) -> None:
-    with contextlib.suppress(OSError, ValueError), process.stdin as stream:
-        while data := theirs.recv(65536):
-            stream.write(data)
-            stream.flush()
-
-
-def _answers(theirs: socket.socket, process: subprocess.Popen) -> None:
-    with contextlib.suppress(OSError, ValueError), process.stdout as stream:
-        while data := stream.read1(65536):
-            theirs.sendall(data)
-    with contextlib.suppress(OSError):
-        theirs.shutdown(socket.SHUT_WR)

@@ -175,8 +175,15 @@ def warm(options: dict) -> None:
     import torch
 
     torch.set_num_threads(1)
-    recipes, _ = (load_by_path(name, options[name]) for name in ("recipes", "wire"))
+    for name in ("recipes", "wire"):
+        load_by_path(name, options[name])
     numpy.random.seed(0)
+    rehearse()
+
+
+def rehearse() -> None:
+    """A little of everything, so that what is loaded or copied at its first use is there when an exercise comes."""
+    recipes, torch = sys.modules["recipes"], sys.modules["torch"]
     model = recipes.build(*recipes.encode(recipes.tiny_encoder(0)))
     tokens = torch.ones(2, 3, dtype=torch.int64)
     loss = torch.nn.functional.cross_entropy(model(tokens, tokens), tokens[:, 0])

@@ -12,11 +12,16 @@ import psutil
 import pytest
 
 import quizzes
+from quizzes import wire
+from quizzes.grading.grader import Grader
 from quizzes.grading.sandbox import Bubblewrap, Unavailable
+from quizzes.grading.submission import parse
 from tests.quizzes.grading import naive
-from tests.quizzes.grading.attacking import assert_verdict, judged
+from tests.quizzes.grading.attacking import LIMITS, assert_verdict, judged
+from tests.quizzes.grading.class_of_tests import cell, data, lesson_of
 
 pytestmark = pytest.mark.needs("bwrap")
+SEED = 7
 LIBC = "ctypes.CDLL(None)"
 CALL = f"ok = {LIBC}.{{call}}; return 2 * x if ok == 0 else None"
 ROOT_ONLY = {"mounts", "makes_a_device", "changes_its_root", "sets_the_host_name", "enters_another_namespace"}
@@ -139,3 +144,36 @@ def test_without_bubblewrap_there_is_no_sandbox(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(Unavailable, match="bubblewrap is missing. On Linux install it"):
         Bubblewrap()
+
+
+CARRIES_OUT = """
+frame = sys._getframe()
+    while frame:
+        SEEN.extend(bytes(item) for item in frame.f_locals.values() if isinstance(item, bytes | bytearray))
+        frame = frame.f_back
+    return torch.frombuffer(bytearray(b''.join(SEEN)), dtype=torch.uint8)
+""".strip()
+
+
+def test_no_answer_that_is_shown_carries_a_hidden_input_out(walls):
+    """All that was ever in the worker's reach goes into the answer to the visible example: the student will read it."""
+    bodies = {"first": CARRIES_OUT, "second": CARRIES_OUT}
+    lesson = lesson_of(*bodies)
+    secrets = [case.arguments[0].contiguous().numpy().tobytes() for exercise in lesson.exercises.values()
+               for case in exercise.draw(SEED) if not case.visible]
+    source = "\n".join([naive.IMPORTS, "SEEN = []", *(f"def {name}(x):\n    {body}" for name, body in bodies.items())])
+
+    def carried(values: dict) -> bool:
+        return any(secret in values["value"].numpy().tobytes() for secret in secrets)
+
+    # It is real: whoever sends all cases together gives the hidden ones away.
+    worker = walls.start(LIMITS)
+    worker.renew()
+    worker.run(source)
+    cases = [wire.pack(*case.encode()) for case in lesson.exercises["first"].draw(SEED)]
+    assert carried(wire.unpack_values(worker.ask("first", *cases)[0][1]))
+    worker.close()
+
+    for judgement in Grader(SEED, walls, LIMITS, False).judge(parse(data(cell(source))), lesson):
+        shown = [failure for failure in judgement.result.failures if failure.case.visible]
+        assert len(shown) == 1 and not carried(shown[0].answer.values)
