@@ -1,0 +1,218 @@
+"""Dynamic INT8 against its written definition, numpy and torch.ao; what is replaced, and what is refused."""
+
+import copy
+import math
+
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lessons_lib import dynamic_int8, int8, measure
+
+
+def written_definition(x: torch.Tensor):
+    """Row by row in numpy's FP32, as the docstring of quantize_rows says it."""
+    codes, scales = [], []
+    for row in x.numpy():
+        largest = numpy.abs(row).max()
+        scale = max(largest / numpy.float32(127), numpy.finfo(numpy.float32).tiny) if largest else numpy.float32(1)
+        codes.append(numpy.rint(row * (numpy.float32(1) / scale)))
+        scales.append([scale])
+    return torch.from_numpy(numpy.stack(codes)).to(torch.int8), torch.tensor(scales, dtype=torch.float32)
+
+
+@st.composite
+def activations(draw):
+    """Matrices of many sizes and strides, with rows of zeros, outliers and exact half steps among them."""
+    rows, n, seed = draw(st.integers(1, 400)), draw(st.integers(1, 60)), draw(st.integers(0, 2**32))
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 2 * n, generator=generator) * 10.0 ** draw(st.integers(-20, 20))
+    x[draw(st.integers(0, rows - 1))] = 0
+    if draw(st.booleans()):
+        x[:, 0] *= 1000
+    if draw(st.booleans()):
+        x = torch.randint(-254, 255, (rows, 2 * n), generator=generator) / 2
+        x[:, :2] = 127
+    return x[:, ::2] if draw(st.booleans()) else x[:, :n]
+
+
+@settings(deadline=None, max_examples=60)
+@given(activations())
+def test_codes_are_those_of_the_written_definition(x):
+    codes, scales = dynamic_int8.quantize_rows(x)
+    expected = written_definition(x)
+    assert codes.dtype == torch.int8
+    assert torch.equal(codes, expected[0])
+    assert torch.equal(scales, expected[1])
+
+
+def test_pieces_leave_no_seam(monkeypatch):
+    x = torch.randn(1000, 70, generator=torch.Generator().manual_seed(0))
+    whole = dynamic_int8.quantize_rows(x)
+    monkeypatch.setattr(dynamic_int8, "PIECE", 300)
+    assert all(torch.equal(a, b) for a, b in zip(dynamic_int8.quantize_rows(x), whole, strict=True))
+
+
+@pytest.mark.parametrize(("rows", "n_in", "n_out"), [(1, 8, 1), (7, 40, 300), (321, 33, 200), (700, 384, 193)])
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_product_is_exact_in_integers(rows, n_in, n_out, biased):
+    """Tiles of every size, the last ones narrower, against one product in int64."""
+    generator = torch.Generator().manual_seed(rows)
+    x, bias = torch.randn(rows, n_in, generator=generator), torch.randn(n_out, generator=generator)
+    w_codes = torch.randint(-127, 128, (n_out, n_in), generator=generator).to(torch.int8)
+    w_scales = torch.rand(n_out, generator=generator) / 100
+    codes, scales = dynamic_int8.quantize_rows(x)
+    expected = (codes.long() @ w_codes.long().t()).double() * scales.double() * w_scales.double()
+    expected += bias.double() if biased else 0
+    out = dynamic_int8.int8_linear(x, w_codes, w_scales, bias if biased else None)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_broken_row_spoils_no_other():
+    x = torch.randn(5, 16)
+    x[1, 3], x[3, 0] = math.nan, math.inf
+    linear = dynamic_int8.Int8Linear(nn.Linear(16, 4))
+    out = linear(x)
+    assert not out[1].isfinite().any()
+    assert not out[3].isfinite().any()
+    clean = x.clone()
+    clean[[1, 3]] = 0
+    assert torch.equal(out[[0, 2, 4]], linear(clean)[[0, 2, 4]])
+
+
+def test_a_layer_is_near_its_original_and_nearer_than_one_scale_for_all():
+    torch.manual_seed(0)
+    linear = nn.Linear(256, 64)
+    x = torch.randn(2, 50, 256) * torch.logspace(-2, 1, 50)[:, None]
+    exact = linear(x)
+    error = (dynamic_int8.Int8Linear(linear)(x) - exact).norm(dim=-1) / exact.norm(dim=-1)
+    assert error.max() < 0.02
+    by_torch_ao = (int8.torch_ao_dynamic(nn.Sequential(linear))(x) - exact).norm(dim=-1) / exact.norm(dim=-1)
+    assert by_torch_ao.max() > 0.1                      # one range for the batch: the quiet rows vanish
+
+
+def test_shared_rows_are_quantized_once(monkeypatch):
+    calls = []
+    original = dynamic_int8.quantize_rows
+    monkeypatch.setattr(dynamic_int8, "quantize_rows", lambda x: calls.append(1) or original(x))
+    rows, x = dynamic_int8.SharedRows(), torch.randn(3, 4, 16)
+    query, key = (dynamic_int8.Int8Linear(nn.Linear(16, 8), rows) for _ in range(2))
+    query(x)
+    first = key(x)
+    assert len(calls) == 1
+    x.mul_(2)                                           # the same tensor, changed in place
+    assert not torch.equal(key(x), first)
+    key(x.clone())
+    assert len(calls) == 3
+    with torch.inference_mode():
+        fresh = torch.randn(2, 16)
+        query(fresh)
+        key(fresh)
+    assert len(calls) == 5                              # changes of inference tensors are not counted: never shared
+
+
+class Block(nn.Module):
+    """Two layers that read one tensor, a small head, and a table."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(50, 512)
+        self.query, self.key = nn.Linear(512, 512), nn.Linear(512, 512)
+        self.norm, self.head = nn.LayerNorm(512), nn.Linear(512, 5)
+
+    def forward(self, ids):
+        hidden = self.table(ids)
+        return self.head(self.norm(self.query(hidden) * self.key(hidden)))
+
+
+def test_what_is_replaced():
+    torch.manual_seed(0)
+    block, ids = Block().eval(), torch.arange(40).reshape(4, 10)
+    before = copy.deepcopy(block.state_dict())
+    small, smaller = dynamic_int8.dynamic_int8(block), dynamic_int8.dynamic_int8(block, embeddings=True)
+    assert isinstance(small.query, dynamic_int8.Int8Linear) and small.query.rows is small.key.rows
+    assert type(small.head) is nn.Linear and type(small.table) is nn.Embedding and type(small.norm) is nn.LayerNorm
+    assert isinstance(smaller.table, dynamic_int8.Int8Embedding)
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
+    with torch.no_grad():
+        exact = block(ids)
+        for model in (small, smaller):
+            assert (model(ids) - exact).norm() / exact.norm() < 0.03
+    assert measure.size_on_disk(smaller) < measure.size_on_disk(small) < measure.size_on_disk(block) / 2
+
+
+def test_a_saved_model_comes_back(tmp_path):
+    from safetensors.torch import load_model, save_model
+
+    torch.manual_seed(0)
+    small, other = (dynamic_int8.dynamic_int8(Block().eval(), embeddings=True) for _ in range(2))
+    ids = torch.arange(20)[None]
+    assert not torch.equal(small(ids), other(ids))
+    save_model(small, str(tmp_path / "model.safetensors"))
+    load_model(other, tmp_path / "model.safetensors")
+    assert torch.equal(small(ids), other(ids))
+
+
+@pytest.mark.parametrize(("kind", "n_in", "n_out", "rows", "worth"), [
+    ("linear", 384, 384, 64, True), ("linear", 384, 384, 63, False), ("linear", 256, 512, 64, True),
+    ("linear", 255, 512, 64, False), ("embedding", 30522, 384, 999, False),
+])
+def test_the_rule(kind, n_in, n_out, rows, worth):
+    assert dynamic_int8.should_quantize(kind, n_in, n_out, rows) is worth
+
+
+CODES, SCALES = torch.ones(3, 4, dtype=torch.int8), torch.ones(3)
+REFUSED = [
+    ("rows of FP32", lambda: dynamic_int8.quantize_rows(torch.ones(2, 2, dtype=torch.float16))),
+    ("rows of FP32", lambda: dynamic_int8.quantize_rows([1.0])),
+    ("a matrix", lambda: dynamic_int8.quantize_rows(torch.ones(2, 2, 2))),
+    ("a matrix", lambda: dynamic_int8.quantize_rows(torch.ones(2, 0))),
+    ("w_codes is", lambda: dynamic_int8.int8_linear(torch.ones(2, 4), CODES.float(), SCALES)),
+    ("do not fit", lambda: dynamic_int8.int8_linear(torch.ones(2, 5), CODES, SCALES)),
+    ("do not fit", lambda: dynamic_int8.int8_linear(torch.ones(2, 4), CODES, torch.ones(4))),
+    ("do not fit", lambda: dynamic_int8.int8_linear(torch.ones(2, 4), CODES, SCALES, torch.ones(4))),
+    ("can leave int32", lambda: dynamic_int8.int8_linear(
+        torch.ones(1, 140_000), torch.ones(1, 140_000, dtype=torch.int8), torch.ones(1))),
+    ("nothing to quantize", lambda: dynamic_int8.dynamic_int8(nn.Sequential(nn.Linear(4, 4)))),
+]
+
+
+@pytest.mark.parametrize(("words", "call"), REFUSED, ids=[f"{i}-{words}" for i, (words, _) in enumerate(REFUSED)])
+def test_bad_input_is_refused_with_words(words, call):
+    with pytest.raises((ValueError, TypeError), match=words):
+        call()
+
+
+@pytest.mark.needs("g++")
+def test_compiled_gives_the_same_in_one_operation_of_onednn():
+    from torch._inductor.utils import run_and_get_code
+
+    torch.manual_seed(0)
+    layer = dynamic_int8.dynamic_int8(nn.Sequential(nn.Linear(512, 256), nn.GELU()))
+    x = torch.randn(4, 10, 512)
+    x[0, 0] = 0
+    out, (code,) = run_and_get_code(dynamic_int8.compiled(layer), x)
+    torch.testing.assert_close(out, layer(x), rtol=1e-5, atol=1e-5)
+    assert "qlinear" in code and "_int_mm" not in code
+
+
+@pytest.mark.proof
+@pytest.mark.needs("g++")
+def test_compiled_is_twice_as_fast_as_fp32_and_faster_than_torch_ao():
+    """The teacher at batch 32, length 40, in turns. Run on a quiet machine."""
+    from lessons_lib import corpora, models
+
+    teacher = models.topic_teacher()
+    texts = corpora.sentences("test")["text"]
+    batch = models.tokenize([" ".join(texts[6 * i : 6 * i + 6]) for i in range(32)], 40)
+    assert batch["input_ids"].shape == (32, 40)
+    turns = {"FP32": teacher, "torch.ao": int8.torch_ao_dynamic(teacher),
+             "ours": dynamic_int8.compiled(dynamic_int8.dynamic_int8(teacher))}
+    run = measure.compare({name: lambda model=model: model(**batch) for name, model in turns.items()}, 15, 3)
+    print({name: timing.p50 for name, timing in run.timings.items()})
+    assert run.ratio("FP32", "ours").low >= 2
+    assert run.ratio("torch.ao", "ours").low >= 1
