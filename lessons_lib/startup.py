@@ -14,6 +14,9 @@ HARMLESS = {
     "torchao": (  # kernels for GPUs, absent from a build for processors
         re.compile(r"Failed to load \S*_C_(mxfp8|cutlass_90a)\.\S+: Could not load this library: "),
     ),
+    "bitsandbytes.backends.cpu.ops": (  # an optional package with one more kernel; it has its own besides
+        re.compile(r"Failed to load CPU gemm_4bit_forward from kernels-community: "),
+    ),
     "torch.utils._pytree": (  # torchao registers two enumerations in a way that torch is about to drop
         re.compile(r"<enum '(KernelPreference|ScaleCalculationMode)'> is an Enum subclass"),
     ),

@@ -66,10 +66,18 @@ def doctor() -> None:
 @app.command()
 def prepare() -> None:
     """Verify and convert the weights and train the shared teachers once. Safe to interrupt and to repeat."""
-    from lessons_lib import masked_language, models, study_distil_translator, translation_teacher
+    from lessons_lib import (
+        language_model,
+        masked_language,
+        models,
+        study_distil_translator,
+        translation_student,
+        translation_teacher,
+    )
 
     begin = time.perf_counter()
-    for part in (models, masked_language, translation_teacher, study_distil_translator):
+    parts = (models, masked_language, translation_teacher, study_distil_translator, translation_student, language_model)
+    for part in parts:
         part.prepare(report=_say)
     _say(f"Everything is prepared ({time.perf_counter() - begin:.0f} s).")
 

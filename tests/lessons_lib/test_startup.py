@@ -30,6 +30,8 @@ def test_import_is_instant_and_light():
         ("torchao", "Failed to load /x/_C_other.so: Could not load this library: /x", True),
         ("torch.utils._pytree", "<enum 'KernelPreference'> is an Enum subclass and is now natively", False),
         ("torch.utils._pytree", "<enum 'SomethingElse'> is an Enum subclass and is now natively", True),
+        ("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward from kernels-community: No", False),
+        ("bitsandbytes.backends.cpu.ops", "Failed to load something else", True),
         ("transformers", "Failed to load /x/_C_mxfp8.so: Could not load this library: /x", True),
     ],
 )

@@ -13,7 +13,16 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import quizzes
-from lessons_lib import claims, masked_language, models, study, study_distil_translator, translation_teacher
+from lessons_lib import (
+    claims,
+    language_model,
+    masked_language,
+    models,
+    study,
+    study_distil_translator,
+    translation_student,
+    translation_teacher,
+)
 from quizzes import cli, doctor, lesson, lessons, progress, solve
 from quizzes.grading.grader import Grader
 from quizzes.grading.sandbox import Best, Plain
@@ -110,11 +119,11 @@ def test_claims_are_all_there(monkeypatch):
 
 
 def test_prepare_and_study_call_the_library(monkeypatch):
-    for part in (models, masked_language, translation_teacher, study_distil_translator):
+    parts = (models, masked_language, translation_teacher, study_distil_translator, translation_student, language_model)
+    for part in parts:
         monkeypatch.setattr(part, "prepare", lambda report, part=part: report(f"{part.__name__} is there"))
     shown = said("prepare")
-    assert all(f"lessons_lib.{part} is there" in shown
-               for part in ("models", "masked_language", "translation_teacher", "study_distil_translator"))
+    assert all(f"{part.__name__} is there" in shown for part in parts)
 
     class Small:
         path = "data/studies/small.json"
