@@ -7,6 +7,7 @@ for Clarity in Reporting BLEU Scores, 2018, arXiv:1804.08771; the paired bootstr
 import base64
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy
 
@@ -100,9 +101,13 @@ def _runs(counts) -> numpy.ndarray:
 
 def _resamples(counts: numpy.ndarray, seed: int) -> numpy.ndarray:
     """How often each sentence is drawn, (RESAMPLES, N)."""
-    sentences = counts.shape[1]
+    return _drawn(counts.shape[1], RESAMPLES, seed)
+
+
+@lru_cache(maxsize=1)  # a lesson asks for many intervals over the same phrases, and drawing is most of the work
+def _drawn(sentences: int, resamples: int, seed: int) -> numpy.ndarray:
     even = numpy.full(sentences, 1 / sentences)
-    return numpy.random.default_rng(seed).multinomial(sentences, even, size=RESAMPLES).astype(numpy.float32)
+    return numpy.random.default_rng(seed).multinomial(sentences, even, size=resamples).astype(numpy.float32)
 
 
 def _scores(counts: numpy.ndarray, times: numpy.ndarray) -> numpy.ndarray:

@@ -4,8 +4,6 @@ A `Packed…` module holds one weight matrix: its codes, its scales, and how the
 around one. It saves memory between calls; the FP32 weight exists while the layer computes, and no longer.
 """
 
-import copy
-from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import torch
@@ -146,22 +144,6 @@ KINDS = {kind.kind: kind for kind in (PackedNF4, PackedGroups)}
 def nf4_layer(layer: nn.Linear, group_size: int = nf4.BLOCK, double: bool = True) -> Linear4bit:
     """A linear layer with its weight in NF4."""
     return Linear4bit(PackedNF4.of(layer.weight.detach(), group_size, double), layer.bias)
-
-
-def replaced(model: nn.Module, names: Iterable[str], make: Callable[[str, nn.Linear], nn.Module]) -> nn.Module:
-    """A copy of the model in which each named linear layer is make(name, layer).
-
-    Raises ValueError when a name is that of no linear layer; the model itself is never changed.
-    """
-    layers = {}
-    for name in names:
-        layer = dict(model.named_modules()).get(name)
-        if not isinstance(layer, nn.Linear):
-            raise ValueError(f"{name!r} is no linear layer of the model, but {type(layer).__name__}.")
-        layers[name] = make(name, layer)
-    # What is replaced need not be copied first: the copy finds the new layer in its place.
-    swapped = {id(model.get_submodule(name)): layer for name, layer in layers.items()}
-    return copy.deepcopy(model, swapped)
 
 
 def packed_bytes(model: nn.Module) -> tuple[int, int]:

@@ -8,7 +8,7 @@ products of 8-bit integers.
 import torch
 from torch import Tensor, nn
 
-from lessons_lib import affine, dynamic_int8, static_int8
+from lessons_lib import affine, dynamic_int8, layers
 from lessons_lib.qat import QatLinear
 
 CANDIDATES = 50         # ranges that are tried, equal shares of the full one
@@ -44,8 +44,8 @@ def absmax_steps(weight: Tensor, bits: int) -> Tensor:
 def linear_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """What each linear layer of the encoder reads at the real tokens of a batch: name -> FP32 (tokens, n_in)."""
     seen = {}
-    static_int8.watch(model, [batch], lambda name, x: seen.update({name: x}))
-    return {name: seen[name] for name in _encoder_layers(model)}
+    layers.watch(model, [batch], seen.__setitem__, layers.linear_layers(model, "encoder"))
+    return seen
 
 
 def input_range(x: Tensor, bits: int, start: str = "least error") -> tuple[float, int]:
@@ -79,15 +79,15 @@ def prepare(model: nn.Module, weight_bits: int, input_bits: int | None = None, b
         ranges = () if input_bits is None else (input_bits, *input_range(inputs[name], input_bits, start))
         return QatLinear(layer, weight_bits, step, *ranges)
 
-    return static_int8.replaced(model, prepared, _encoder_layers(model))
+    return layers.replaced(model, layers.linear_layers(model, "encoder"), prepared)
 
 
 def convert(model: nn.Module) -> nn.Module:
     """A copy of a prepared model whose `qat.QatLinear` layers are `Int8Linear`. Raises ValueError as that does."""
-    names = [name for name, layer in static_int8.linear_layers(model).items() if isinstance(layer, QatLinear)]
+    names = [name for name, layer in layers.linear_layers(model).items() if isinstance(layer, QatLinear)]
     if not names:
         raise ValueError("this model has no QatLinear to convert; make it with `prepare`.")
-    return static_int8.replaced(model, lambda name, layer: Int8Linear(layer), names)
+    return layers.replaced(model, names, lambda name, layer: Int8Linear(layer))
 
 
 class Int8Linear(nn.Module):
@@ -125,7 +125,3 @@ class Int8Linear(nn.Module):
         rows = torch.full((len(codes), 1), self.input_step)
         out = dynamic_int8.rescaled(codes, rows, self.codes, self.scales, self.bias)
         return out.view(*x.shape[:-1], out.shape[-1])
-
-
-def _encoder_layers(model: nn.Module) -> list[str]:
-    return [name for name in static_int8.linear_layers(model) if name.startswith("encoder.")]

@@ -12,54 +12,21 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from lessons_lib import affine, dynamic_int8
+from lessons_lib import affine, dynamic_int8, layers
 
 Range = tuple[float, float]
-Batch = dict[str, Tensor]
 
 
-def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Every linear layer of a model by name, in the order of the modules."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-
-
-def watch(model: nn.Module, batches: Iterable[Batch], see: Callable[[str, Tensor], None]) -> None:
-    """Run the model on batches and call see(name, x) with the input of every linear layer, as it comes.
-
-    batches: what `models.tokenize` gives. x: FP32 (tokens, n_in) without padding, which nobody reads, or (B, n_in).
-    The model runs in eval mode without gradients and is left as it was. Raises ValueError when there is no batch.
-    """
-    mask: list[Tensor] = []
-
-    def told(name):
-        def hook(_, inputs):
-            x = inputs[0]
-            see(name, x[mask[-1]] if x.shape[:2] == mask[-1].shape else x)
-        return hook
-
-    hooks = [layer.register_forward_pre_hook(told(name)) for name, layer in linear_layers(model).items()]
-    training = model.training
-    try:
-        model.eval()
-        with torch.inference_mode():
-            for batch in batches:
-                mask.append(batch["attention_mask"].bool())
-                model(**batch)
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    if not mask:
-        raise ValueError("there is no batch to calibrate with; give at least one, as models.tokenize makes it.")
-
-
-def calibrate(model: nn.Module, batches: Iterable[Batch], make: Callable) -> dict:
+def calibrate(model: nn.Module, batches: Iterable[layers.Batch], make: Callable) -> dict:
     """An observer for the input of every linear layer, by name, after it saw these batches.
 
     make: makes a new observer, such as `observers.Histogram`. Raises ValueError when there is no batch.
     """
-    seen = {name: make() for name in linear_layers(model)}
-    watch(model, batches, lambda name, x: seen[name].observe(x))
+    batches = list(batches)
+    if not batches:
+        raise ValueError("there is no batch to calibrate with; give at least one, as models.tokenize makes it.")
+    seen = {name: make() for name in layers.linear_layers(model)}
+    layers.watch(model, batches, lambda name, x: seen[name].observe(x))
     return seen
 
 
@@ -119,7 +86,10 @@ def quantize_static(model: nn.Module, ranges: Mapping[str, Range], bits: int = 8
     ranges: (low, high) of the layers' inputs by name; a layer that is not named stays as it is. The other arguments
     are those of StaticLinear. Raises ValueError for a name that is no linear layer.
     """
-    return replaced(model, lambda name, layer: StaticLinear(layer, *ranges[name], bits, weight_bits, per), ranges)
+    def made(name, layer):
+        return StaticLinear(layer, *ranges[name], bits, weight_bits, per)
+
+    return layers.replaced(model, ranges, made)
 
 
 def fix_ranges(quantized: nn.Module, ranges: Mapping[str, Range], bits: int) -> nn.Module:
@@ -129,15 +99,15 @@ def fix_ranges(quantized: nn.Module, ranges: Mapping[str, Range], bits: int) -> 
     return quantized
 
 
-def layer_errors(model: nn.Module, quantized: nn.Module, batch: Batch) -> dict[str, float]:
+def layer_errors(model: nn.Module, quantized: nn.Module, batch: layers.Batch) -> dict[str, float]:
     """How far each quantized layer is off, given what the float model's layer gets: |y' - y| / |y|, without padding."""
-    layers, errors = linear_layers(model), {}
+    exact_of, errors = layers.linear_layers(model), {}
 
     def compare(name, x):
-        exact = nn.functional.linear(x, layers[name].weight, layers[name].bias)    # past the layer's own hook
+        exact = nn.functional.linear(x, exact_of[name].weight, exact_of[name].bias)    # past the layer's own hook
         errors[name] = ((quantized.get_submodule(name)(x) - exact).norm() / exact.norm()).item()
 
-    watch(model, [batch], compare)
+    layers.watch(model, [batch], compare)
     return errors
 
 
@@ -184,17 +154,4 @@ def smooth(model: nn.Module, channels: Mapping[str, tuple[Tensor, Tensor]], alph
         low, high = channels[name]
         return Smoothed(layer, smooth_scales(torch.maximum(-low, high), layer.weight.detach().abs().amax(0), alpha))
 
-    return replaced(model, made, channels)
-
-
-def replaced(model: nn.Module, make: Callable, names: Iterable[str]) -> nn.Module:
-    """A copy of the model in eval mode; each named linear layer became make(name, layer)."""
-    layers = linear_layers(model)
-    unknown = [name for name in names if name not in layers]
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is no linear layer of this model; it has {', '.join(list(layers)[:3])} ...")
-    copied = copy.deepcopy(model)
-    for name in names:
-        parent, _, own = name.rpartition(".")
-        setattr(copied.get_submodule(parent), own, make(name, layers[name]))
-    return copied.eval()
+    return layers.replaced(model, channels, made)

@@ -7,6 +7,7 @@ in data/studies/NAME.json. The lesson draws that table, and runs one cell live t
 A study lives in lessons_lib/study_NAME.py as a module-level STUDY; `load("NAME")` finds it.
 """
 
+import copy
 import importlib
 import importlib.metadata
 import inspect
@@ -52,6 +53,8 @@ class Study:
 
     def __post_init__(self):
         object.__setattr__(self, "cells", tuple(self.cells))
+        # The declaration is what was declared: a run that is tried with other settings does not change it.
+        object.__setattr__(self, "settings", copy.deepcopy(self.settings))
         if not self.cells or len({digest(cell) for cell in self.cells}) != len(self.cells):
             raise ValueError(f"study {self.name!r} needs at least one cell, and no cell twice.")
         self._declared(self.cheap)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from lessons_lib import calibration
+from lessons_lib import calibration, layers
 from lessons_lib.models import TopicClassifier
 
 
@@ -38,14 +38,14 @@ def test_moments_are_those_of_the_real_tokens(model):
 
 
 def test_what_stands_at_padding_changes_nothing(model):
-    names = calibration.linear_layers(model, "encoder.encoder")
+    names = list(layers.linear_layers(model, "encoder.encoder"))
     filled = [batch | {"input_ids": batch["input_ids"].where(batch["attention_mask"].bool(), 7)} for batch in batches()]
     one, two = calibration.moments(model, batches(), names), calibration.moments(model, filled, names)
     assert all(torch.allclose(one[name].second, two[name].second, atol=1e-6) for name in names)
 
 
 def test_layers_that_read_one_tensor_share_its_moments(model):
-    names = calibration.linear_layers(model, "encoder.encoder")
+    names = list(layers.linear_layers(model, "encoder.encoder"))
     assert len(names) == 12
     found = calibration.moments(model, batches(), names)
     query, key, value, out = (found[f"encoder.encoder.layer.0.attention.{part}"] for part in

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lessons_lib import checkpoints, fourbit, fourbit_files, linear4bit, measure, nf4
+from lessons_lib import checkpoints, fourbit, fourbit_files, layers, linear4bit, measure, nf4
 from lessons_lib.linear4bit import Linear4bit, PackedGroups
 
 
@@ -39,7 +39,7 @@ def packed(model, kind="nf4"):
             return Linear4bit(PackedGroups.of(fourbit.quantize_groups(layer.weight, 4, 32), factors), layer.bias)
         return linear4bit.nf4_layer(layer, double=kind == "nf4")
 
-    return linear4bit.replaced(model, ["first", "second"], make)
+    return layers.replaced(model, ["first", "second"], make)
 
 
 @pytest.mark.parametrize("kind", ["nf4", "nf4 with plain scales", "groups"])

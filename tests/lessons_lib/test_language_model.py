@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lessons_lib import assets, language_model
-from lessons_lib.calibration import linear_layers
+from lessons_lib.layers import linear_layers
 
 
 @pytest.fixture(scope="module")

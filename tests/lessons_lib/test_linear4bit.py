@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lessons_lib import awq, fourbit, linear4bit, nf4
+from lessons_lib import awq, fourbit, layers, linear4bit, nf4
 from lessons_lib.linear4bit import Linear4bit, PackedGroups, PackedNF4
 
 
@@ -75,15 +75,15 @@ def test_bytes_are_the_computed_bits(double):
 
 def test_layers_are_replaced_in_a_copy():
     model = nn.Sequential(linear(), nn.ReLU(), nn.Linear(64, 5))
-    made = linear4bit.replaced(model, ["0"], lambda name, layer: linear4bit.nf4_layer(layer))
+    made = layers.replaced(model, ["0"], lambda name, layer: linear4bit.nf4_layer(layer))
     assert isinstance(made[0], Linear4bit)
     assert isinstance(model[0], nn.Linear)
     assert made[2] is not model[2]
     assert torch.equal(made[2].weight, model[2].weight)
     assert "group_size=64" in repr(made)
-    for name, kind in (("1", "ReLU"), ("9", "NoneType")):
-        with pytest.raises(ValueError, match=f"'{name}' is no linear layer of the model, but {kind}"):
-            linear4bit.replaced(model, [name], lambda name, layer: layer)
+    for name in ("1", "9"):
+        with pytest.raises(ValueError, match=f"'{name}' is no linear layer of this model"):
+            layers.replaced(model, [name], lambda name, layer: layer)
 
 
 @pytest.mark.parametrize(("rows", "n", "group_size"), [(4, 96, 64), (4, 64, 0), (4, 63, 63), (0, 64, 64), (64, 1, 64)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lessons_lib import affine, measure, observers, static_int8
+from lessons_lib import affine, layers, measure, observers, static_int8
 from lessons_lib.static_int8 import StaticLinear
 
 
@@ -82,7 +82,7 @@ def test_calibration_leaves_the_model_as_it_was(model):
     first = extremes(model, [batch()])
     assert first == extremes(model, [batch()])                          # eval mode meanwhile: no dropout
     assert model.training
-    assert not any(layer._forward_pre_hooks for layer in static_int8.linear_layers(model).values())
+    assert not any(layer._forward_pre_hooks for layer in layers.linear_layers(model).values())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="no batch to calibrate with"):
         extremes(model, [])

@@ -134,14 +134,25 @@ def test_exercises_stand_in_cells_of_their_own(source):
     assert sorted(cell.metadata["exercise"] for cell in stubs) == sorted(quiz.exercises)
     for cell in stubs:
         name = cell.metadata["exercise"]
-        definition = next(node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef))
+        definition = stub(cell)
         assert definition.name == name
         assert ast.get_docstring(definition)
-        assert ast.unparse(definition.body[-1]) == "raise NotImplementedError"
+        assert all(ast.unparse(function.body[-1]) == "raise NotImplementedError" for function in functions(definition))
         assert re.search(rf"^quiz\.check\({name}\)", cell.source, flags=re.MULTILINE)
     for cell in cells(source, "code"):
         own = {cell.metadata.get("exercise")}
         assert not learners_names(ast.parse(cell.source)) & (set(quiz.exercises) - own), cell.source
+
+
+def stub(cell) -> ast.FunctionDef | ast.ClassDef:
+    """What the learner writes: a function, or a class such as an autograd.Function."""
+    return next(node for node in ast.parse(cell.source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
+
+
+def functions(definition: ast.FunctionDef | ast.ClassDef) -> list[ast.FunctionDef]:
+    """The function itself, or the methods of a class."""
+    own = [definition] if isinstance(definition, ast.FunctionDef) else definition.body
+    return [node for node in own if isinstance(node, ast.FunctionDef)]
 
 
 def learners_names(tree: ast.AST) -> set[str]:
@@ -157,9 +168,11 @@ def test_stubs_ask_for_what_the_bank_judges(source):
     """The same arguments and the same docstring, so that no convention is lost between the two."""
     for name, exercise in bank(source).exercises.items():
         cell = next(cell for cell in cells(source, "code") if cell.metadata.get("exercise") == name)
-        definition = next(node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef))
-        arguments = [argument.arg for argument in (*definition.args.posonlyargs, *definition.args.args)]
-        assert arguments == list(inspect.signature(exercise.reference).parameters)[: len(arguments)]
+        definition = stub(cell)
+        for function in functions(definition):
+            reference = getattr(exercise.reference, function.name, exercise.reference)
+            arguments = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+            assert arguments == list(inspect.signature(reference).parameters)[: len(arguments)]
         assert ast.get_docstring(definition) == exercise.doc, f"{name}: the stub's docstring is not the bank's"
 
 

@@ -1,0 +1,65 @@
+"""The linear layers of a model: found by name, watched while the model reads, replaced in a copy."""
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+
+
+def linear_layers(model: nn.Module, inside: str = "") -> dict[str, nn.Linear]:
+    """Every linear layer by its name in the model, in the order of the modules; inside: only those of this module."""
+    start = f"{inside}." if inside else ""
+    return {f"{start}{name}": module for name, module in model.get_submodule(inside).named_modules()
+            if isinstance(module, nn.Linear)}
+
+
+def watch(model: nn.Module, batches: Iterable[Batch], see: Callable[[str, Tensor], None],
+          names: Iterable[str] | None = None) -> None:
+    """Run the model on batches and call see(name, x) with the input of every linear layer, as it comes.
+
+    batches: keyword arguments of the model, with an attention_mask (B, T) of 1 for real tokens. x: FP32 (tokens, n_in)
+    without padding, which nobody reads, or (B, n_in). Layers that read one tensor, such as query, key and value, are
+    shown the very same x. names: of the layers to watch; all of them when it is left out.
+    The model runs in eval mode without gradients and is left as it was.
+    """
+    last: dict[str, Tensor] = {}
+
+    def told(name):
+        def hook(_, inputs):
+            if last.get("input") is not inputs[0]:
+                fits = inputs[0].shape[:2] == last["mask"].shape
+                last.update(input=inputs[0], x=inputs[0][last["mask"]] if fits else inputs[0])
+            see(name, last["x"])
+        return hook
+
+    watched = linear_layers(model) if names is None else {name: model.get_submodule(name) for name in names}
+    hooks = [layer.register_forward_pre_hook(told(name)) for name, layer in watched.items()]
+    was_training = model.training
+    try:
+        model.eval()
+        with torch.inference_mode():
+            for batch in batches:
+                last.clear()
+                last["mask"] = batch["attention_mask"].bool()
+                model(**batch)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+
+
+def replaced(model: nn.Module, names: Iterable[str], make: Callable[[str, nn.Linear], nn.Module]) -> nn.Module:
+    """A copy of the model, in eval mode, in which each named linear layer is make(name, layer).
+
+    Raises ValueError when a name is that of no linear layer; the model itself is never changed.
+    """
+    known, made = linear_layers(model), {}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is no linear layer of this model; it has {', '.join(list(known)[:3])} ...")
+        made[id(known[name])] = make(name, known[name])
+    # What is replaced need not be copied first: the copy finds the new layer in its place.
+    return copy.deepcopy(model, made).eval()

@@ -1,0 +1,780 @@
+# %% [markdown]
+# # Magnitude pruning
+#
+# | | |
+# |---|---|
+# | You will be able to | prune weights by size, at once, in steps and in patterns, and say what that saves |
+# | You need first | lesson 04 (the topic teacher, seeds, paired differences) |
+# | Minutes | 60 |
+# | Points | 23 |
+
+# %% tags=["imports"]
+import warnings
+
+import torch
+from torch.nn.utils import prune
+
+from lessons_lib import (
+    bleu,
+    claims,
+    generation,
+    measure,
+    models,
+    plots,
+    pruning,
+    sparse_storage,
+    sparse_training,
+    study,
+    tables,
+    translation,
+    translation_teacher,
+    widgets,
+)
+from lessons_lib import study_magnitude as grid
+from quizzes import lesson
+
+# %%
+quiz = lesson("14")
+
+# %% [markdown]
+# ## Are all weights needed?
+#
+# A linear layer multiplies every input by a weight and adds the products up. A weight near zero adds next to nothing.
+# What happens if it is set to zero? That is **pruning**, and the share of zeros is the **sparsity**.
+#
+# Here is one layer of the topic teacher.
+
+# %%
+teacher = models.topic_teacher()
+weights = sparse_training.linear_weights(teacher)
+name = "encoder.encoder.layer.3.intermediate.dense.weight"
+layer = weights[name].detach()
+middle = layer.abs().median().item()
+
+# %%
+largest = layer.abs().max().item()
+plots.histogram(layer, marks={"half of the weights lie between": torch.tensor([-middle, middle])},
+                title=f"Half of the weights are smaller than {middle:.3f}; the largest is {largest:.2f}",
+                alt=f"Histogram of the {layer.numel():,} weights of one layer, a bell around zero. Half of them lie "
+                    f"between {-middle:.3f} and {middle:.3f}; the largest is {largest:.2f}.",
+                xlabel="weight", ylabel="number of weights")
+
+# %%
+total = sum(weight.numel() for weight in weights.values())
+plots.note(f"The teacher has **{total:,}** weights in {len(weights)} linear layers, its last one not counted. That one "
+           "is small, and every answer goes through it: it stays as it is in this lesson.")
+
+# %% [markdown]
+# ## Six weights by hand
+#
+# Take six weights, and ask for a sparsity of a third: two of the six must go. **Magnitude pruning** takes the smallest
+# ones, whatever their sign.
+
+# %%
+small = torch.tensor([[0.5, -0.1, 0.1], [2.0, -0.1, -3.0]])
+mask = pruning.magnitude_mask(small, 1 / 3)
+plots.grids(small, mask, small.where(mask, 0), titles=["weights", "mask: 1 stays", "pruned"])
+
+# %% [markdown]
+# Three weights have the size 0.1, and two must go. Which two is a matter of agreement; here it is the first ones, read
+# row by row. So for $n$ weights and a sparsity $s$:
+#
+# $$k = \operatorname{round}(s \, n) \qquad m_i = 0 \text{ for the } k \text{ smallest } |w_i|, \quad m_i = 1
+# \text{ for the others}$$
+#
+# It is tempting to compute a threshold and to keep what is larger. Two things go wrong with that. Weights that were
+# quantized take few different values, so many of them equal the threshold:
+
+# %%
+step = layer.abs().max() / 7
+coarse = (layer / step).round() * step                         # 15 different values, as in 4 bits
+threshold = coarse.abs().quantile(0.5)
+kept = {"larger than the threshold": coarse.abs() > threshold, "not smaller": coarse.abs() >= threshold,
+        "exact": pruning.magnitude_mask(coarse, 0.5)}
+tables.table({rule: 1 - mask.float().mean() for rule, mask in kept.items()}, "Asked for a sparsity of 0.5",
+             unit="share that goes")
+
+# %% [markdown]
+# And the usual function for thresholds refuses large tensors. A language model has far more weights than it takes.
+
+# %%
+many = torch.zeros(2**24 + 1)
+try:
+    many.quantile(0.5)
+except RuntimeError as error:
+    print(error)
+print(int((~pruning.magnitude_mask(many, 0.5)).sum()), "of", len(many), "zeros go by magnitude_mask")
+
+# %% [markdown]
+# `magnitude_mask` finds its threshold with `kthvalue`, which selects the $k$-th smallest of any number of values. Then
+# it takes as many of the weights that equal the threshold as are still missing.
+
+# %% [markdown]
+# ### Exercise: the mask
+
+# %% exercise="magnitude_mask"
+def magnitude_mask(weight: torch.Tensor, sparsity: float) -> torch.Tensor:
+    """Which weights stay when exactly round(sparsity * n) of the n go: those smallest in absolute value.
+
+    weight: FP32 of any shape, contiguous or not. sparsity: 0 ... 1. round is Python's. Of equally small weights those
+    with the lowest index go first, counted row by row as weight.flatten() puts them.
+    Returns a bool tensor of the same shape, True where the weight stays.
+
+    >>> magnitude_mask(torch.tensor([[0.5, -0.1, 0.1], [2.0, -0.1, -3.0]]), 0.33)
+    tensor([[ True, False, False],
+            [ True,  True,  True]])
+    """
+    raise NotImplementedError
+
+quiz.check(magnitude_mask)
+
+# %% [markdown]
+# PyTorch brings pruning along, in `torch.nn.utils.prune`. Where no weights tie it gives the same mask.
+
+# %%
+copy = torch.nn.Linear(layer.shape[1], layer.shape[0])
+copy.weight.data = layer.clone()
+prune.l1_unstructured(copy, "weight", amount=0.5)
+torch.equal(copy.weight_mask.bool(), pruning.magnitude_mask(layer, 0.5))
+
+# %% [markdown]
+# ## One threshold for all layers, or one for each?
+#
+# You can ask for the sparsity in every layer by itself. That is **local** pruning. Or you can let all weights of the
+# model compete: one threshold, and each layer loses what lies below it. That is **global** pruning. Two small layers
+# show the difference. The second has weights ten times smaller.
+
+# %%
+two = {"first": torch.tensor([[3.0, -1.0], [2.0, 4.0]]), "second": torch.tensor([[0.3, -0.1], [0.2, 0.4]])}
+both = {"local": pruning.local_masks(two, 0.5), "global": pruning.global_masks(two, 0.5)}
+plots.grids(*(two[key].where(masks[key], 0) for masks in both.values() for key in two),
+            titles=[f"{key}, {way}" for way in both for key in two])
+
+# %% [markdown]
+# Globally the second layer is gone altogether, and nothing gets through it any more. Real layers are closer to each
+# other in size. Look at what each layer of the teacher loses when half of all weights go globally.
+
+# %%
+masks = pruning.global_masks(weights, 0.5)
+lost = {key: 100 * (1 - mask.float().mean()).item() for key, mask in masks.items()}
+
+# %%
+parts = {"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
+         "attention output": "attention.output.dense", "first feed-forward": "intermediate.dense",
+         "second feed-forward": "output.dense"}
+by_kind = {kind: (list(range(6)), [lost[f"encoder.encoder.layer.{i}.{part}.weight"] for i in range(6)])
+          for kind, part in parts.items()}
+most, least = max(lost.values()), min(lost.values())
+plots.lines(by_kind, title=f"At 50 % in all, single layers lose {least:.0f} to {most:.0f} %",
+            alt="Lines of the share of weights that go, by layer 0 to 5: "
+                + "; ".join(f"{kind} " + ", ".join(f"{y:.0f}" for y in ys) for kind, (_, ys) in by_kind.items()) + ".",
+            xlabel="layer", ylabel="weights that go (%)")
+
+# %% [markdown]
+# Attention and feed-forward layers can also be given shares of their own, **by layer type**. The names of the layers
+# say what they are, and the first word that fits decides.
+
+# %%
+by_type = pruning.type_masks(weights, {"attention": 0.3, "intermediate": 0.6, "output": 0.6})
+zeros = {key: weights[key] * mask for key, mask in by_type.items()}
+tables.table({"attention": pruning.sparsity({key: w for key, w in zeros.items() if "attention" in key}),
+              "feed-forward": pruning.sparsity({key: w for key, w in zeros.items() if "attention" not in key}),
+              "all": pruning.sparsity(zeros)}, "Asked for 0.3 and 0.6", unit="sparsity")
+
+# %% [markdown]
+# ### Exercise: global masks
+
+# %% exercise="global_masks"
+def global_masks(weights: dict[str, torch.Tensor], sparsity: float) -> dict[str, torch.Tensor]:
+    """One mask for each tensor, such that round(sparsity * n) of all n weights together go: the smallest of them all.
+
+    weights: FP32 tensors of any shapes by name. sparsity: 0 ... 1. round is Python's. Of equally small weights go
+    first those of the tensor that stands first in the dict, within it those with the lowest index of flatten().
+    Returns a dict with the same names in the same order: bool tensors shaped as the weights, True where one stays.
+
+    >>> global_masks({"a": torch.tensor([0.1, 5.0]), "b": torch.tensor([[0.2, -0.3]])}, 0.5)
+    {'a': tensor([False,  True]), 'b': tensor([[False,  True]])}
+    """
+    raise NotImplementedError
+
+quiz.check(global_masks)
+
+# %% [markdown]
+# ## A pattern for hardware: N of M
+#
+# Zeros at random places are hard to skip. Some graphics processors can skip them when they come in a pattern: of every
+# four neighbours in a row, two are zero. That is **2:4**, and in general **N:M**: of every $m$ neighbours $n$ stay.
+
+# %%
+row = torch.tensor([[4.0, -1.0, 2.0, -3.0, 1.0, 1.0, 1.0, 1.0]])
+plots.grids(row, row.where(pruning.n_m_mask(row, 2, 4), 0), row.where(pruning.magnitude_mask(row, 0.5), 0),
+            titles=["weights", "2:4", "half, without a pattern"])
+
+# %% [markdown]
+# The sparsity of 2:4 is one half, no more and no less. And the pattern takes weights that free choice would keep: in
+# the first group above, 2 goes although it is larger than all of the second group.
+
+# %% [markdown]
+# ### Exercise: n of m
+
+# %% exercise="n_m_mask"
+def n_m_mask(w: torch.Tensor, n: int, m: int) -> torch.Tensor:
+    """Which weights stay when of every m neighbours in a row exactly n stay: the largest in absolute value.
+
+    w: FP32 (outputs, inputs), the inputs a multiple of m. A group is m neighbours along the inputs: columns 0 ... m - 1
+    of a row, then m ... 2m - 1, and so on. Of equally small weights of a group those with the lowest index go first.
+    Returns a bool tensor of the same shape, True where the weight stays.
+
+    >>> n_m_mask(torch.tensor([[4.0, -1.0, 2.0, -3.0, 1.0, 1.0, 1.0, 1.0]]), 2, 4)
+    tensor([[ True, False, False,  True, False, False,  True,  True]])
+    """
+    raise NotImplementedError
+
+quiz.check(n_m_mask)
+
+# %% [markdown]
+# ## Wanda: size times input
+#
+# A small weight on a large input can matter more than a large weight on an input that is always near zero. **Wanda**
+# (Sun and others, 2023) therefore looks at some texts first. For every input $j$ of a layer it takes the Euclidean norm
+# over all tokens of these texts, and scores each weight by
+#
+# $$S_{ij} = |W_{ij}| \cdot \lVert X_j \rVert_2$$
+#
+# The smallest scores go, **in every row by itself**: a row holds the weights of one output, and each output keeps its
+# share. Nothing is trained. Three inputs, the first of them nearly always silent:
+
+# %%
+matrix, norms = torch.tensor([[4.0, 1.0, -1.0], [3.0, -2.0, 0.5]]), torch.tensor([0.1, 1.0, 2.0])
+plots.grids(matrix, norms[None], matrix.abs() * norms, matrix.where(pruning.wanda_mask(matrix, norms, 1 / 3), 0),
+            titles=["weights", "norms of the inputs", "scores", "pruned"])
+
+# %% [markdown]
+# The largest weight of each row went, because hardly anything arrives at it. How different are the inputs of real
+# layers?
+
+# %%
+texts = grid.calls("classifier", teacher, seed=0)
+input_norms = sparse_training.input_norms(teacher, weights, texts)
+spread = {key: (norm.max() / norm.median()).item() for key, norm in input_norms.items()}
+widest = max(spread, key=spread.get)
+
+# %%
+plots.histogram(input_norms[widest], title=f"One input is {spread[widest]:.0f} times as large as the middle one",
+                alt=f"Histogram of the norms of the inputs of {widest}, over {len(texts)} sentences. The largest is "
+                    f"{spread[widest]:.1f} times the median.", xlabel="norm of an input over the texts",
+                ylabel="number of inputs", log_y=True)
+
+# %%
+plots.note(f"This is the widest of the {len(spread)} layers, `{widest}`. In the layer in the middle of that order the "
+           f"largest input is {sorted(spread.values())[len(spread) // 2]:.1f} times the median.")
+
+# %% [markdown]
+# ### Exercise: Wanda's mask
+
+# %% exercise="wanda_mask"
+def wanda_mask(w: torch.Tensor, act_norm: torch.Tensor, sparsity: float) -> torch.Tensor:
+    """Which weights stay by the score of Wanda, every row by itself.
+
+    w: FP32 (outputs, inputs). act_norm: FP32 (inputs,), the Euclidean norm of each input over some texts.
+    The score of w[i, j] is |w[i, j]| · act_norm[j]. In every row the round(sparsity * inputs) weights with the smallest
+    score go; round is Python's, and of equal scores the lowest column goes first.
+    Returns a bool tensor of the same shape, True where the weight stays.
+
+    >>> wanda_mask(torch.tensor([[4.0, 1.0, -1.0], [3.0, -2.0, 0.5]]), torch.tensor([0.1, 1.0, 2.0]), 0.33)
+    tensor([[False,  True,  True],
+            [False,  True,  True]])
+    """
+    raise NotImplementedError
+
+quiz.check(wanda_mask)
+
+# %% [markdown]
+# ## At once, without training: what does it cost?
+#
+# Prune the translator of lesson 07 and let it speak.
+
+# %%
+pairs = translation.pairs("test").select(range(100))
+some = ["eighty-two million hours", "the sixth of May nineteen ten"]
+
+def pruned_translator(sparsity):
+    model = translation_teacher.teacher()
+    parts = sparse_training.linear_weights(model)
+    sparse_training.apply_masks(parts, pruning.global_masks(parts, sparsity))
+    return model
+
+# %%
+def speaks(sparsity):
+    model = pruned_translator(sparsity)
+    written = generation.translate(model, pairs["english"][:])
+    return {"BLEU": bleu.corpus_bleu(written, pairs["french"][:])} | dict(zip(some, generation.translate(model, some),
+                                                                              strict=True))
+
+tables.table({f"{sparsity:.0%}": speaks(sparsity) for sparsity in (0.0, 0.5, 0.7, 0.9)},
+             f"The translator, pruned globally; BLEU on {len(pairs)} phrases", name="sparsity")
+
+# %% [markdown]
+# It stands a great deal, and then it falls. The same for both models, on all test data of this lesson, is a **study**:
+# a grid of runs, computed once by the code of this course. "Global" is one threshold for the model. "Row" gives every
+# output the same share, by size alone; it is what Wanda would be without its inputs, so that the two can be compared.
+
+# %%
+table = study.load("magnitude").table()
+NAMES = {"classifier": "accuracy (%)", "translator": "BLEU"}
+still = ("global", "row", "wanda")
+
+def shares(model, way):
+    grown = grid.TRAINED_SPARSITIES if way in grid.TRAINED else (0.0, *grid.SPARSITIES[model])
+    return sorted({*grown, grid.FOUND.get((model, way), grown[-1])})
+
+def curve(model, way):
+    at = shares(model, way)
+    scores = [grid.score(table, grid.rows(table, model, way if share else "global", share)) for share in at]
+    return [100 * share for share in at], *zip(*((s.value, s.low, s.high) for s in scores), strict=True)
+
+# %%
+def drawn(model, series):
+    said = "; ".join(f"{way}: " + ", ".join(f"{y:.1f} at {x:.0f} %" for x, y in zip(xs, ys, strict=True))
+                     for way, (xs, ys, *_) in series.items())
+    start = grid.score(table, grid.rows(table, model, "global", 0.0)).value
+    fine, way = max((x, way) for way, (xs, ys, *_) in series.items()
+                    for x, y in zip(xs, ys, strict=True) if y >= start - 1)
+    return plots.lines(series, title=f"Up to {fine:.0f} % ({way}) the {model} stays within one of its {start:.1f}",
+                       alt=f"Lines of the {NAMES[model]} of the {model} by sparsity, with intervals. {said}.",
+                       xlabel="sparsity (%)", ylabel=NAMES[model])
+
+# %%
+drawn("classifier", {way: curve("classifier", way) for way in still})
+
+# %%
+drawn("translator", {way: curve("translator", way) for way in still})
+
+# %% [markdown]
+# Is Wanda better than size alone? Compare them sparsity by sparsity. **Beats** means that the 95 % interval of the
+# paired difference lies above zero, with three draws of the texts that Wanda looks at.
+
+# %%
+UNPRUNED = ("global", 0.0)
+
+def gap(model, one, other=UNPRUNED):
+    return grid.difference(table, *(grid.rows(table, model, *setting) for setting in (one, other)))
+
+def duels(way, other, sparsities, names=NAMES):
+    def shown(gain):
+        return f"{gain:+.1f}, " + ("better" if gain.beats else "worse" if gain.high < 0 else "not told apart")
+
+    return [{"sparsity": f"{share:.0%}"} | {f"{model}, {names[model]}": shown(gap(model, (way, share), (other, share)))
+                                            for model in names} for share in sparsities]
+
+tables.table(duels("wanda", "row", grid.SPARSITIES["classifier"]), "Wanda minus size alone, row by row")
+
+# %% [markdown]
+# Wanda was made for language models, which have inputs hundreds of times as large as others. Whether it pays depends on
+# the spread that you saw above, and on how much there is to lose at all.
+#
+# And the patterns, all at one half:
+
+# %%
+patterns = {"one threshold (global)": "global", "every layer half (local)": "layer", "every row half": "row",
+            "2 of 4": "2:4", "Wanda": "wanda"}
+tables.table([{"pattern": shown} | {f"{model}, {unit}": format(gap(model, (way, 0.5)), "+.1f")
+                                    for model, unit in NAMES.items()}
+              for shown, way in patterns.items()], "Half of the weights gone: the change")
+
+# %% [markdown]
+# ## Zeros that last
+#
+# A pruned model can be trained on, so that the weights that stay make up for those that went. But an optimizer moves
+# every weight. How do the zeros stay? A first idea: multiply the gradients by the mask. Try it, with an optimizer that
+# has been at work before.
+
+# %%
+def one_step(hold_gradients, hold_weights):
+    linear = torch.nn.Linear(8, 8)
+    optimizer = torch.optim.SGD(linear.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+
+    def train(gradient_mask):
+        optimizer.zero_grad()
+        linear(torch.ones(4, 8)).square().sum().backward()
+        linear.weight.grad *= gradient_mask
+        optimizer.step()
+
+    train(1)                                                    # momentum builds up before anything is pruned
+    named = {"weight": linear.weight}
+    masks = pruning.global_masks(named, 0.5)
+    sparse_training.apply_masks(named, masks)
+    with sparse_training.held(named, masks if hold_weights else {}):
+        train(masks["weight"] if hold_gradients else 1)
+    return pruning.sparsity(named)
+
+# %%
+tables.table({"nothing is held": one_step(False, False), "gradients are masked": one_step(True, False),
+              "weights are masked after the step": one_step(False, True)}, "Pruned to 0.5, then one step of SGD",
+             unit="sparsity")
+
+# %% [markdown]
+# **Momentum** is an average of earlier gradients, and it keeps pushing when the gradient is zero. Adam has such an
+# average too. What holds is to put the zeros back after every step. `sparse_training.held` does so for any optimizer,
+# for as long as its block lasts.
+
+# %% [markdown]
+# ## All at once, or step by step?
+#
+# With training there are two ways. **One-shot**: prune to the final sparsity, then train. **Iterative**: prune a
+# little, train a little, and so on, in rounds. How much in which round? Zhu and Gupta (2017) let the sparsity grow by a
+# third power, from $s_i$ at time $t_0$ to $s_f$ at time $t_1$:
+#
+# $$s_t = s_f + (s_i - s_f) \left(1 - \frac{t - t_0}{t_1 - t_0}\right)^3$$
+#
+# It is fast at first, when many weights hardly matter, and slow at the end, when each one counts. Time may be counted
+# in steps or in rounds. Here are four rounds of ten steps.
+
+# %%
+rounds = grid.SETTINGS["rounds"]
+by_round = [100 * sparse_training.cubic_schedule(number, 0, rounds, 0.9) for number in range(rounds + 1)]
+stairs = [by_round[min(step // 10 + 1, rounds)] for step in range(41)]
+plots.lines({"iterative": (range(41), stairs), "one-shot": ([0, 40], [90, 90]),
+             "the cubic rule": ([10 * number for number in range(rounds + 1)], by_round)},
+            title=f"The first of {rounds} rounds prunes {by_round[1]:.0f} %, the last {90 - by_round[-2]:.0f} more",
+            alt="The sparsity by training step. One-shot is flat at 90 %. Iterative climbs in stairs: "
+                + ", ".join(f"{share:.0f} %" for share in by_round[1:]) + ", ten steps each.",
+            xlabel="training step", ylabel="sparsity (%)")
+
+# %% [markdown]
+# ### Exercise: the cubic schedule
+
+# %% exercise="cubic_schedule"
+def cubic_schedule(step: int, begin: int, end: int, final: float, initial: float) -> float:
+    """The sparsity after so many steps, by the cubic rule of Zhu and Gupta (2017).
+
+    step: 0, 1, 2 ... Up to step begin the sparsity is initial, from step end on it is final; begin < end. Between them
+    it is final + (initial - final) · (1 - (step - begin) / (end - begin))³: fast at first, slower towards the end.
+    Returns a float.
+
+    >>> cubic_schedule(20, 0, 40, 0.8, 0.0)
+    0.7
+    """
+    raise NotImplementedError
+
+quiz.check(cubic_schedule)
+
+# %% [markdown]
+# The study has both. "Retrained" is one-shot and then training. "Iterative" is four rounds by the cubic rule. Both see
+# the same data for the same number of steps in all, and each had its learning rate chosen on validation data. This half
+# of the study has the translator alone, because its training costs seconds. The classifier was tried as well, with 24
+# short steps. They were too few to win anything back, so what they gave says nothing about pruning, and is left out.
+#
+# Every round has a new optimizer: in a trial, one optimizer for all rounds did worse. A likely reason: Adam divides each
+# step by the size of earlier gradients, and those of an unpruned model are tiny. The first steps after a pruning would
+# then be far too large.
+
+# %%
+tables.table([{"model": model, "way": way}
+              | {f"{trial}. rate": f"{lr:g}: {100 * quality:.1f}"
+                 for trial, (lr, quality) in enumerate(grid.tuning(table, model, way).items(), 1)}
+              | {"chosen": f"{grid.CHOSEN[model, way]:g}"} for model in grid.RATES for way in grid.TRAINED],
+             f"Quality on validation data at {grid.TUNED_AT:.0%}, by learning rate")
+
+# %% [markdown]
+# One cell of it, live: the translator, pruned and trained in rounds.
+
+# %%
+study.load("magnitude").live(grid.cell("translator", "iterative", grid.TRAINED_SPARSITIES[0], grid.SEEDS[0]))
+
+# %%
+trained = {"not trained": curve("translator", "global")} | {way: curve("translator", way) for way in grid.TRAINED}
+drawn("translator", trained)
+
+# %%
+tables.table(duels("iterative", "retrained", grid.TRAINED_SPARSITIES, {"translator": "BLEU"}),
+             "Iterative minus retrained, at equal steps")
+
+# %%
+extra = gap("translator", ("retrained", 0.0))
+plots.note(f"A control: the same training **without** any pruning changes BLEU by {extra:+.1f}. The rate was chosen at "
+           f"{grid.TUNED_AT:.0%}, where much has to be repaired. Where nothing is broken, such steps do harm. So at a low "
+           "sparsity it is better not to train at all than to train like this.")
+
+# %% [markdown]
+# Keep the length of these trainings in mind. Iterative pruning comes from trainings of many thousand steps. There each
+# pruning is repaired in full before the next. Here both ways have a few dozen steps. The iterative run has only its
+# last round at the final sparsity, while the one-shot run repairs from its first step.
+#
+# A third way, in outline: **rewinding**. After pruning, put the weights that stay back to what they were early in their
+# training, and train again from there with the mask (Frankle and Carbin, 2019; Renda and others, 2020). It costs a
+# whole training each time.
+
+# %% [markdown]
+# ## The highest sparsity within one point
+#
+# How far can you go if you may lose one point of accuracy, or one BLEU? Searching by hand would mean looking at the
+# test data again and again, until some sparsity looks good by luck. So the search runs on **validation** data. Try the
+# middle of the range, go up if the quality holds, down if not, and halve the range each time. Then the one sparsity
+# that was found is put to the **test** data, over the seeds.
+
+# %%
+def confirmed(model, way):
+    search = grid.rows(table, model, way, None)[0]
+    row = {"model": model, "way": way, "runs tried": len(search["tried"])}
+    if search["found"] is None:
+        return row | {"found at": "none", "test: change": None, "within one": False}
+    gain = gap(model, (way, search["found"]))
+    return row | {"found at": f"{search['found']:.0%}", "test: change": format(gain, "+.1f"),
+                  "within one": bool(gain.value >= -1)}
+
+found = {(model, way): confirmed(model, way) for model in grid.MODELS for way in grid.searched(model)}
+tables.table(list(found.values()), "Searched on validation data, confirmed on test data")
+
+# %%
+held_up = {pair: grid.FOUND[pair] for pair, row in found.items() if row["within one"]}
+chosen = {model: max((share, way) for (of, way), share in held_up.items() if of == model)
+          for model in grid.MODELS if any(of == model for of, _ in held_up)}
+failed = [f"{model} ({way})" for model, way in grid.FOUND if (model, way) not in held_up]
+plots.note("The highest sparsity that was confirmed: "
+           + ("; ".join(f"**{model}** {share:.0%} ({way})" for model, (share, way) in chosen.items()) or "none")
+           + f". Found on validation data and not confirmed on test data: {', '.join(failed) or 'none'}.")
+
+# %% [markdown]
+# A search picks the sparsity that came out well on one set of sentences, so on others it tends to come out a little
+# worse. That is why the last column is needed. The intervals say how much of the change could be chance: the test
+# sentences, and the seeds of one teacher. They say nothing about other teachers.
+
+# %% [markdown]
+# ## What do the zeros save?
+#
+# The teacher with nine tenths of its linear weights zero, beside the teacher as it was. Same batch, runs in turn.
+
+# %%
+sparse_teacher = models.topic_teacher()
+ninety = sparse_training.linear_weights(sparse_teacher)
+sparse_training.apply_masks(ninety, pruning.global_masks(ninety, 0.9))
+batch = models.tokenize([pair["text"] for pair in grid.asked("classifier", "validation").select(range(8))])
+
+# %%
+with torch.inference_mode():
+    timed = measure.compare({"dense": lambda: teacher(**batch), "90 % zeros": lambda: sparse_teacher(**batch)}, 10, 2)
+faster = timed.ratio("dense", "90 % zeros")
+sizes = {"dense": measure.size_on_disk(teacher), "90 % zeros": measure.size_on_disk(sparse_teacher)}
+tables.table({key: {"p50, ms": timed.timings[key].p50, "bytes on disk": sizes[key]} for key in sizes},
+             f"Dense time over pruned time: {faster:.2f}")
+
+# %% [markdown]
+# No time, no bytes. The processor multiplies by zero as it multiplies by anything else, and a zero takes four bytes. A
+# mask removes weights in name only.
+#
+# What would help? Look at one matrix product: the layer as it is, with half of its weights zero, with half of its rows
+# **left out**, and as a sparse matrix with a kernel that skips zeros.
+
+# %%
+inputs, half = torch.randn(layer.shape[1], 256), layer * pruning.magnitude_mask(layer, 0.5)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")                             # torch says that its CSR tensors are in beta
+    csr = {f"{100 * share:.0f} % zeros, sparse kernel": (layer * pruning.magnitude_mask(layer, share)).to_sparse_csr()
+           for share in (0.5, 0.9, 0.99)}
+kinds = {"50 % zeros": half, "half of the rows": layer[::2].contiguous()} | csr
+
+# %%
+products = measure.compare({"as it is": lambda: layer @ inputs}
+                           | {kind: lambda matrix=matrix: matrix @ inputs for kind, matrix in kinds.items()}, 30, 5)
+speed = {kind: products.ratio("as it is", kind) for kind in kinds}
+plots.bars(speed, title=f"Half of the rows: {speed['half of the rows'].value:.1f} times as fast; half of the weights: "
+                        f"{speed['50 % zeros'].value:.1f} times",
+           alt="Bars of how many times as fast as the dense product each is, with intervals: "
+               + ", ".join(f"{kind} {ratio.value:.2f}" for kind, ratio in speed.items()) + ".",
+           xlabel="times as fast as the whole matrix (1 = equally fast)", ylabel="matrix", marks={"equally fast": 1.0})
+
+# %% [markdown]
+# A sparse kernel has to look up where every weight belongs, and reads memory here and there. Most of the weights have
+# to be gone before it is ahead. Leaving out rows makes the matrix smaller, and then the ordinary kernel has less to do.
+# That is the subject of lesson 15.
+
+# %% [markdown]
+# ## When does sparse storage pay?
+#
+# On disk the zeros need not be kept. But then it must be written where the others stand. **CSR**, compressed sparse
+# rows, keeps three lists: the values, the column of each, and where each row begins.
+
+# %%
+tiny = torch.tensor([[0.0, 1.5, 0.0], [2.0, 0.0, -1.0]])
+tables.table({key: str(part.tolist()) for key, part in sparse_storage.to_csr(tiny).items()}, "A 2 x 3 matrix as CSR",
+             unit="numbers")
+
+# %% [markdown]
+# Row 0 owns the values from position 0 up to 1, row 1 those from 1 up to 3. With $k$ values left in $R$ rows, values of
+# $b$ bytes and column indices of $c$ bytes:
+#
+# $$\text{bytes} = k \, (b + c) + 4 \, (R + 1)$$
+#
+# A **bitmask** is another way: the values, and one bit for every place of the matrix, set where a value stands.
+
+# %% [markdown]
+# ### Exercise: the bytes of CSR
+
+# %% exercise="csr_bytes"
+def csr_bytes(weight: torch.Tensor, index_bytes: int) -> int:
+    """Bytes of a matrix stored as compressed sparse rows (CSR), with its indices.
+
+    weight: floating point (rows, columns), zeros among its numbers. Stored are: every value that is not zero, in the
+    dtype of the matrix; for each of them its column, index_bytes bytes; and rows + 1 row starts of 4 bytes each.
+    Returns a whole number.
+
+    >>> csr_bytes(torch.tensor([[0.0, 1.5, 0.0], [2.0, 0.0, -1.0]]), 2)     # 3 values of 4 + 2 bytes, 3 starts of 4
+    30
+    """
+    raise NotImplementedError
+
+quiz.check(csr_bytes)
+
+# %% [markdown]
+# Set the bytes equal to those of the dense matrix and solve for the sparsity: from there on it pays. The narrower the
+# values, the more the indices weigh.
+
+# %%
+kinds = {"CSR, 4-byte columns": 4, "CSR, 2-byte columns": 2, "bitmask": None}
+edges = {kind: {f"{shown} weights": sparse_storage.break_even(*layer.shape, value_bytes, index_bytes)
+                for shown, value_bytes in {"FP32": 4, "BF16": 2, "INT8": 1}.items()}
+         for kind, index_bytes in kinds.items()}
+tables.table(edges, "The sparsity from which it pays, computed", name="stored as")
+
+# %% [markdown]
+# Computed is not confirmed. So write the layer to disk in all three ways, at many sparsities, and look at the files.
+
+# %%
+def stored(weight, index_bytes):
+    return sparse_storage.to_csr(weight, index_bytes) if index_bytes else sparse_storage.to_bitmask(weight)
+
+dense_bytes = measure.size_on_disk(layer)
+tried = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
+pruned_layers = {share: layer * pruning.magnitude_mask(layer, share) for share in tried}
+files = {kind: [100 * measure.size_on_disk(stored(weight, index_bytes)) / dense_bytes
+                for weight in pruned_layers.values()] for kind, index_bytes in kinds.items()}
+
+# %%
+plots.lines({"dense": ([0, 95], [100, 100])} | {kind: ([100 * s for s in tried], ys) for kind, ys in files.items()},
+            title=f"With 10 % of the weights left, the files are {files['bitmask'][-2]:.0f} to "
+                  f"{files['CSR, 4-byte columns'][-2]:.0f} % of the dense one",
+            alt="Lines of the size of the file by sparsity, in per cent of the dense file: "
+                + "; ".join(f"{kind} " + ", ".join(f"{y:.0f}" for y in ys) for kind, ys in files.items())
+                + f", at sparsities {', '.join(f'{s:.0%}' for s in tried)}.",
+            xlabel="sparsity (%)", ylabel="file, dense = 100 %")
+
+# %%
+def beside(index_bytes, edge):
+    near = {side: layer * pruning.magnitude_mask(layer, edge + side) for side in (-0.01, 0.01)}
+    sizes = [measure.size_on_disk(stored(weight, index_bytes)) for weight in near.values()]
+    return {"computed": edge, "file 1 point below": sizes[0], "dense file": dense_bytes, "file 1 point above": sizes[1]}
+
+pays = {kind: beside(index_bytes, edges[kind]["FP32 weights"]) for kind, index_bytes in kinds.items()}
+tables.table(pays, "Bytes on disk on either side of the computed sparsity, FP32", name="stored as")
+
+# %% [markdown]
+# And whole models, at the highest sparsity that was confirmed? Their linear weights become bitmasks, everything else
+# stays. Which weights went does not matter to the bytes, only how many.
+
+# %%
+def packed_bytes(model, share):
+    parts = sparse_training.linear_weights(model)
+    masks = pruning.global_masks(parts, share)
+    state = {key: value for key, value in model.state_dict().items() if key not in parts}
+    for key, mask in masks.items():
+        state |= {f"{key}.{part}": value for part, value in sparse_storage.to_bitmask(parts[key] * mask).items()}
+    return measure.size_on_disk(state)
+
+smaller = {model: 1 - packed_bytes(grid.dense(model), share) / measure.size_on_disk(grid.dense(model))
+           for model, (share, _) in chosen.items()}
+plots.note("; ".join(f"The {model} at {chosen[model][0]:.0%}: its file gets **{saved:.0%}** smaller"
+                     for model, saved in smaller.items())
+           + ". Embeddings are not pruned: in the classifier they are half of the file. And whoever loads such a file "
+           "unpacks it: in memory, and in time, nothing is saved.")
+
+# %% [markdown]
+# ## Try it
+#
+# A corner of a real layer under each rule. The title says what goes from the whole layer, and how much of the sum of
+# its squares goes with it.
+
+# %%
+act_norm = input_norms[name]
+rules = {"by size": lambda s: pruning.magnitude_mask(layer, s), "every row": lambda s: pruning.row_mask(layer, s),
+         "Wanda": lambda s: pruning.wanda_mask(layer, act_norm, s), "2 of 4": lambda s: pruning.n_m_mask(layer, 2, 4),
+         "1 of 4": lambda s: pruning.n_m_mask(layer, 1, 4)}
+
+def look(rule="by size", sparsity=0.5):
+    left = layer.where(rules[rule](sparsity), 0)
+    gone, size = pruning.sparsity({"layer": left}), 1 - (left.square().sum() / layer.square().sum()).item()
+    return plots.grids(1000 * left[:8, :12], titles=["weights x 1000"],
+                       title=f"{rule}: {gone:.0%} of the weights go, with {size:.0%} of the sum of squares")
+
+widgets.explore(look, rule=list(rules), sparsity=(0.1, 0.9, 0.1))
+
+# %% [markdown]
+# ## Claimed and measured
+
+# %%
+claims.show("14", {
+    "magnitude": claims.Measured(
+        "; ".join(f"{model}: {share:.0%} of the linear weights go for {found[model, way]['test: change']} "
+                  f"{'points' if model == 'classifier' else 'BLEU'}, stored as bitmasks {smaller[model]:.0%} smaller"
+                  for model, (share, way) in chosen.items()) + f"; {faster.value:.2f} times as fast",
+        agrees="partly",
+        why="Weights can go at that price, but a plain file keeps its size and no time is saved: zeros are stored and "
+            "multiplied like other numbers."),
+    "max-sparsity": claims.Measured(
+        "; ".join(f"{model} {share:.0%} ({way})" for model, (share, way) in chosen.items())
+        + f"; {len(failed)} of {len(grid.FOUND)} that were found did not hold on test data",
+        agrees=len(chosen) == len(grid.MODELS) or "partly",
+        why="Found by bisection on validation data; on test data, what was found right at the edge may lie beyond it."),
+    "unstructured-speed": claims.Measured(
+        f"90 % zeros: {faster.value:.2f} times as fast; half of a layer's rows left out: "
+        f"{speed['half of the rows'].value:.1f} times",
+        agrees=bool(faster.value < 1.1 and speed["half of the rows"].low > 1.1),
+        why="A dense kernel multiplies zeros too; a smaller matrix has less to multiply."),
+})
+
+# %% [markdown]
+# ## Questions
+
+# %% question="1"
+quiz.ask("1", answer=...)
+
+# %% question="2"
+quiz.ask("2", answer=...)
+
+# %% question="3"
+quiz.ask("3", answer=...)
+
+# %% question="4"
+quiz.ask("4", answer=...)
+
+# %% question="5"
+quiz.ask("5", answer=...)
+
+# %% question="6"
+quiz.ask("6", answer=...)
+
+# %% question="7"
+quiz.ask("7", answer=...)
+
+# %% [markdown]
+# ## What to remember
+#
+# - Prune an exact number of weights, with a rule for ties. A threshold alone misses the count.
+# - Global pruning compares sizes across layers; local pruning and rows give each its share; N:M fixes a pattern.
+# - Put the zeros back after every step of the optimizer: masked gradients are not enough.
+# - Search the sparsity on validation data, confirm it on test data, over seeds.
+# - Zeros save no time and no bytes by themselves. Count the indices before you say how small a sparse file is.
+#
+# ## Where to read on
+#
+# - *Learning both Weights and Connections for Efficient Neural Networks*, Han, Pool, Tran, Dally, 2015,
+#   arXiv:1506.02626
+# - *To prune, or not to prune: exploring the efficacy of pruning for model compression*, Zhu, Gupta, 2017,
+#   arXiv:1710.01878
+# - *The Lottery Ticket Hypothesis: Finding Sparse, Trainable Neural Networks*, Frankle, Carbin, 2019, arXiv:1803.03635
+# - *Comparing Rewinding and Fine-tuning in Neural Network Pruning*, Renda, Frankle, Carbin, 2020, arXiv:2003.02389
+# - *Accelerating Sparse Deep Neural Networks*, Mishra and others, 2021, arXiv:2104.08378
+# - *A Simple and Effective Pruning Approach for Large Language Models*, Sun, Liu, Bair, Kolter, 2023, arXiv:2306.11695
+
+# %%
+quiz.progress()
