@@ -107,7 +107,7 @@ plots.grids(small(request), in_reals, static(request), titles=["FP32", "formula"
 
 # %%
 teacher = models.topic_teacher()
-test = corpora.sentences("test").shuffle(seed=0).select(range(200))
+test = corpora.sentences("test").shuffle(seed=0).select(range(160))
 texts, topics, documents = test["text"], torch.tensor(test["topic"]), test["document"]
 train = corpora.sentences("train").shuffle(seed=0).select(range(128))["text"][:]
 
@@ -567,7 +567,7 @@ plots.note(f"More than half of each file is the table of embeddings, {embedded:.
 # in turns; the dynamic layers are those of lesson 08.
 
 # %%
-long = models.tokenize([" ".join(texts[(i + k) % 200] for k in range(6)) for i in range(32)], 40)
+long = models.tokenize([" ".join(texts[(i + k) % 160] for k in range(6)) for i in range(32)], 40)
 made["ours, dynamic"] = dynamic_int8.dynamic_int8(teacher)
 racing = [name for name in made if name != "PT2E, static"]
 with torch.inference_mode():
