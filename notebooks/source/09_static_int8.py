@@ -218,7 +218,7 @@ def best_clip_mse(hist: torch.Tensor, edges: torch.Tensor, bits: int) -> tuple[f
 
     >>> hist, edges = torch.tensor([40.0, 60.0, 0.0, 0.0, 1.0]).double(), torch.arange(-1.0, 5.0).double()
     >>> best_clip_mse(hist, edges, 2), best_clip_mse(hist, edges, 4)
-    ((-1.0, 1.0), (-1.0, 4.0))
+    ((-1.0, 1.0), (-1.0, 3.0))
     """
     raise NotImplementedError
 

@@ -452,7 +452,7 @@ def cubic_schedule(step: int, begin: int, end: int, final: float, initial: float
     it is final + (initial - final) · (1 - (step - begin) / (end - begin))³: fast at first, slower towards the end.
     Returns a float.
 
-    >>> cubic_schedule(20, 0, 40, 0.8, 0.0)
+    >>> round(cubic_schedule(20, 0, 40, 0.8, 0.0), 6)
     0.7
     """
     raise NotImplementedError

@@ -2,12 +2,14 @@
 
 import ast
 import copy
+import doctest
 import importlib
 import re
 
 import pytest
 import torch
 
+from lessons_lib import formats
 from quizzes import checks, exercises, lessons, questions
 
 NUMBERS = lessons.numbers()
@@ -149,3 +151,31 @@ def test_right_choices_are_spread_over_the_letters():
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_the_docstring_shows_an_example(exercise):
     assert re.search(r">>>|->|→|=>|Example", exercise.doc), "fix every convention with one printed example"
+
+
+ILLUSTRATED = {"transfer_logits"}            # its example needs a model, and says in words what goes in
+
+
+class Alike(doctest.OutputChecker):
+    """Takes numbers that agree to six digits, and tuples with names and line breaks for plain ones."""
+
+    def check_output(self, want, got, optionflags):
+        """Whether the two say the same."""
+        return self.plain(want) == self.plain(got)
+
+    def plain(self, text):
+        """Without names of tuples and of their parts, and without white space."""
+        text = re.sub(r"\b(?:[A-Z]\w+(?=\()|(?!dtype)\w+=)", "", text)
+        text = re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.6g}", text)
+        return "".join(text.split())
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_what_the_docstring_prints_is_true(exercise):
+    if exercise.name in ILLUSTRATED:
+        return
+    names = {exercise.name: exercise.reference, "torch": torch, "codebook": formats.nf4_codebook()}
+    example = doctest.DocTestParser().get_doctest(exercise.doc, names, exercise.name, None, 0)
+    said = []
+    result = doctest.DocTestRunner(checker=Alike(), verbose=False).run(example, out=said.append)
+    assert result.failed == 0, "".join(said)

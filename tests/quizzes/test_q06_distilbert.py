@@ -1,23 +1,8 @@
-"""Lesson 06's exercises: what their docstrings print is what the references return."""
-
-import doctest
-
-import pytest
-import torch
+"""Lesson 06's exercises ask about gradients, and about every term of a sum by itself."""
 
 from quizzes import lesson
 
 EXERCISES = lesson("06").exercises
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_printed_example_is_true(name):
-    exercise = EXERCISES[name]
-    names = {name: exercise.reference, "torch": torch}
-    example = doctest.DocTestParser().get_doctest(exercise.doc, names, name, None, 0)
-    result = doctest.DocTestRunner(verbose=False).run(example)
-    assert result.attempted >= 1
-    assert result.failed == 0
 
 
 def test_gradients_are_asked_about():
