@@ -66,7 +66,6 @@ class Nursery:
             except OSError as error:
                 self.worker.send(stream, {"status": "failed", "message": str(error)})
                 return
-            self.worker.rehearse()
             self.worker.serve(stream, stream, limits["answer_bytes"])
         finally:
             os._exit(0)

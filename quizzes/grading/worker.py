@@ -175,15 +175,8 @@ def warm(options: dict) -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("recipes", "wire"):
-        load_by_path(name, options[name])
+    recipes, _ = (load_by_path(name, options[name]) for name in ("recipes", "wire"))
     numpy.random.seed(0)
-    rehearse()
-
-
-def rehearse() -> None:
-    """A little of everything, so that what is loaded or copied at its first use is there when an exercise comes."""
-    recipes, torch = sys.modules["recipes"], sys.modules["torch"]
     model = recipes.build(*recipes.encode(recipes.tiny_encoder(0)))
     tokens = torch.ones(2, 3, dtype=torch.int64)
     loss = torch.nn.functional.cross_entropy(model(tokens, tokens), tokens[:, 0])
