@@ -10,16 +10,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from lessons_lib import assets, checkpoints, corpora, masking, models, training
+from lessons_lib import checkpoints, corpora, masking, models, training
 from lessons_lib.distillation import UNLABELLED
+from lessons_lib.kept import KeptModel
 
 TEACHER = {"steps": 250, "batch_size": 32, "lr": 5e-4, "seed": 0}
 MAX_LENGTH = 32  # tokens
 RECIPE = 1  # raised when a change of the code changes the teacher
-WEIGHTS = "model.safetensors"
 
 
 class MaskedLanguageModel(nn.Module):
@@ -145,27 +144,19 @@ def _train_teacher(checkpoint: Path, progress: bool) -> MaskedLanguageModel:
     return teacher
 
 
+KEPT = KeptModel(
+    "masked-language-teacher", "masked-language teacher",
+    "about two minutes; interrupt it whenever you like, it goes on from there",
+    shape=lambda: _shape(), train=lambda *how: _train_teacher(*how), blank=lambda: new_model(models.sentence_encoder()),
+)  # fmt: skip
+
+
 def teacher(progress: bool = False) -> MaskedLanguageModel:
     """The encoder and its head, trained together to guess hidden tokens; in eval mode, its parameters frozen.
 
     Trained once (see `course prepare`), then kept in the cache. Every call returns a copy of its own.
     """
-    shape = _shape()
-    checkpoint = assets.stored_folder("masked-language-teacher", shape).with_suffix(".checkpoint")
-    model = assets.stored(
-        "masked-language-teacher",
-        shape,
-        build=lambda: _train_teacher(checkpoint, progress),
-        load=_load,
-        save=lambda model, folder: save_model(model, str(folder / WEIGHTS)),
-    )
-    return model.requires_grad_(False).eval()
-
-
-def _load(folder: Path) -> MaskedLanguageModel:
-    model = new_model(models.sentence_encoder())
-    load_model(model, folder / WEIGHTS)
-    return model
+    return KEPT.get(progress)
 
 
 def teacher_sha256() -> str:
@@ -175,8 +166,4 @@ def teacher_sha256() -> str:
 
 def prepare(report: Callable[[str], None] = print) -> None:
     """What `course prepare` does for masked language: trains the teacher once. Safe to interrupt and to repeat."""
-    if not assets.is_intact(assets.stored_folder("masked-language-teacher", _shape())):
-        report("masked-language teacher: training, once (about two minutes; interrupt it whenever you like, it goes on "
-               "from there)")
-        teacher(progress=True)
-    report("masked-language teacher: ready")
+    KEPT.prepare(report)

@@ -8,18 +8,17 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from lessons_lib import assets, checkpoints, corpora, startup, training
 from lessons_lib.distillation import take_layers
+from lessons_lib.kept import KeptModel
 
 MAX_LENGTH = 32  # tokens; 9 in 10 sentences are shorter
 DROPOUT = 0.0  # no sentence is seen twice in the teacher's steps, and drawing masks takes a fifth of a step
 TEACHER = {"steps": 400, "batch_size": 32, "lr": 1e-4, "seed": 0}  # two minutes on two cores; lr by short trials
 INITS = ("alternate", "first", "scratch")
 SOURCES = ("teacher", "encoder")
-WEIGHTS = "model.safetensors"
 RECIPE = 1  # raised when a change of the code changes the teacher
 
 
@@ -163,28 +162,23 @@ def _train_teacher(checkpoint: Path, progress: bool) -> TopicClassifier:
     return teacher
 
 
+def _blank_teacher() -> TopicClassifier:
+    with torch.random.fork_rng():  # the random weights that are about to be replaced leave no trace
+        return TopicClassifier(_random_encoder())
+
+
+KEPT = KeptModel(
+    "topic-teacher", "topic teacher", "a few minutes; interrupt it whenever you like, it goes on from there",
+    shape=lambda: _teacher_shape(), train=lambda *how: _train_teacher(*how), blank=_blank_teacher,
+)  # fmt: skip
+
+
 def topic_teacher(progress: bool = True) -> TopicClassifier:
     """The encoder fine-tuned on the topics of the training sentences, in eval mode, its parameters frozen.
 
     Trained once (see `course prepare`), then kept in the cache. Every call returns a copy of its own.
     """
-    shape = _teacher_shape()
-    checkpoint = assets.stored_folder("topic-teacher", shape).with_suffix(".checkpoint")
-    teacher = assets.stored(
-        "topic-teacher",
-        shape,
-        build=lambda: _train_teacher(checkpoint, progress),
-        load=_load_teacher,
-        save=lambda teacher, folder: save_model(teacher, str(folder / WEIGHTS)),
-    )
-    return teacher.requires_grad_(False).eval()
-
-
-def _load_teacher(folder: Path) -> TopicClassifier:
-    with torch.random.fork_rng():  # the random weights that are about to be replaced leave no trace
-        teacher = TopicClassifier(_random_encoder())
-    load_model(teacher, folder / WEIGHTS)
-    return teacher
+    return KEPT.get(progress)
 
 
 def _random_encoder(n_layers: int | None = None) -> nn.Module:
@@ -241,10 +235,4 @@ def prepare(report: Callable[[str], None] = print) -> None:
         report(f"{what}: {detail}")
     counts = ", ".join(f"{corpora.sentence_count(split):,} for {split}" for split in corpora.SPLITS)
     report(f"sentences: {counts}")
-    folder = assets.stored_folder("topic-teacher", _teacher_shape())
-    if assets.is_intact(folder):
-        report("topic teacher: ready")
-        return
-    report("topic teacher: training, once (a few minutes; interrupt it whenever you like, it goes on from there)")
-    topic_teacher()
-    report("topic teacher: ready")
+    KEPT.prepare(report)

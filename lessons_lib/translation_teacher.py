@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from lessons_lib import assets, training, translation
+from lessons_lib import training, translation
+from lessons_lib.kept import KeptModel
 from lessons_lib.translator import Shape, Translator, new_translator, translation_loss
 
 SHAPE = Shape(dropout=0.0)  # six layers on either side
@@ -32,27 +33,18 @@ def teacher_sha256() -> str:
     return hashlib.sha256(json.dumps(_declaration(), sort_keys=True).encode()).hexdigest()
 
 
+KEPT = KeptModel(
+    "translator", "translator", "a few minutes; interrupt it whenever you like, it goes on from there",
+    shape=lambda: _declaration(), train=lambda *how: _train_teacher(*how),
+    blank=lambda: new_translator(SHAPE, SETTINGS["seed"]),
+)  # fmt: skip
+
+
 def teacher(progress: bool = False) -> Translator:
     """The 6+6-layer translator in eval mode, without gradients; trained on all pairs once, then read from the cache."""
-    from safetensors.torch import load_file, save_file
-
-    def load(folder: Path) -> Translator:
-        model = new_translator(SHAPE, SETTINGS["seed"])
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        return model
-
-    def save(model: Translator, folder: Path) -> None:
-        save_file(model.state_dict(), folder / "model.safetensors")
-
-    shape = _declaration()
-    checkpoint = assets.stored_folder("translator", shape).with_suffix(".checkpoint")
-    model = assets.stored("translator", shape, lambda: _train_teacher(checkpoint, progress), load, save)
-    return model.eval().requires_grad_(False)
+    return KEPT.get(progress)
 
 
 def prepare(report: Callable[[str], None] = print) -> None:
     """What `course prepare` does for the translator: trains it once. Safe to interrupt and to repeat."""
-    if not assets.is_intact(assets.stored_folder("translator", _declaration())):
-        report("translator: training, once (a few minutes; interrupt it whenever you like, it goes on from there)")
-        teacher(progress=True)
-    report("translator: ready")
+    KEPT.prepare(report)

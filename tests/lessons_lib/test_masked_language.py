@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
-from lessons_lib import assets, masked_language, models, training
+from lessons_lib import assets, kept, masked_language, models, training
 from lessons_lib.distillation import UNLABELLED
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
@@ -144,7 +144,7 @@ def test_the_teacher_is_trained_once_and_kept(tiny_encoder, monkeypatch):
 def test_a_damaged_teacher_is_trained_again_and_every_setting_shapes_it(tiny_encoder, monkeypatch):
     before = masked_language.teacher().bias
     folder = assets.stored_folder("masked-language-teacher", masked_language._shape())
-    (folder / masked_language.WEIGHTS).write_bytes(b"damaged")
+    (folder / kept.WEIGHTS).write_bytes(b"damaged")
     assert torch.equal(masked_language.teacher().bias, before)
     monkeypatch.setitem(masked_language.TEACHER, "lr", 1.0)
     assert assets.stored_folder("masked-language-teacher", masked_language._shape()) != folder

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from lessons_lib import assets, corpora, models
+from lessons_lib import assets, corpora, kept, models
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_prepare_trains_once_and_mends_a_damaged_teacher(tiny_encoder, monkeypat
     assert any("training" in line for line in first)
     assert not any("training" in line for line in again)
     folder = assets.stored_folder("topic-teacher", models._teacher_shape())
-    weights = folder / models.WEIGHTS
+    weights = folder / kept.WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     models.prepare(mended.append)

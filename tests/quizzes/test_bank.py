@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lessons_lib import formats
-from quizzes import checks, exercises, lessons, questions
+from quizzes import checks, exercises, lessons, questions, recipes
 
 NUMBERS = lessons.numbers()
 for module in NUMBERS.values():
@@ -153,7 +153,9 @@ def test_the_docstring_shows_an_example(exercise):
     assert re.search(r">>>|->|→|=>|Example", exercise.doc), "fix every convention with one printed example"
 
 
-ILLUSTRATED = {"transfer_logits"}            # its example needs a model, and says in words what goes in
+# What examples take for granted, or say in words.
+GIVEN = {"torch": torch, "codebook": formats.nf4_codebook(), "ids": torch.zeros(3, 7, dtype=torch.int64),
+         "mask": torch.ones(3, 7, dtype=torch.int64), "model": recipes.build(*recipes.encode(recipes.tiny_encoder(0)))}
 
 
 class Alike(doctest.OutputChecker):
@@ -172,9 +174,7 @@ class Alike(doctest.OutputChecker):
 
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_what_the_docstring_prints_is_true(exercise):
-    if exercise.name in ILLUSTRATED:
-        return
-    names = {exercise.name: exercise.reference, "torch": torch, "codebook": formats.nf4_codebook()}
+    names = GIVEN | {exercise.name: exercise.reference}
     example = doctest.DocTestParser().get_doctest(exercise.doc, names, exercise.name, None, 0)
     said = []
     result = doctest.DocTestRunner(checker=Alike(), verbose=False).run(example, out=said.append)
