@@ -1,4 +1,4 @@
-"""The linear layers of a model: found by name, watched while the model reads, replaced in a copy."""
+"""The linear layers of a model: found by name, watched while the model reads, replaced in a copy, narrowed."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -63,3 +63,25 @@ def replaced(model: nn.Module, names: Iterable[str], make: Callable[[str, nn.Lin
         made[id(known[name])] = make(name, known[name])
     # What is replaced need not be copied first: the copy finds the new layer in its place.
     return copy.deepcopy(model, made).eval()
+
+
+def positions(kept: Tensor, there: int, what: str) -> Tensor:
+    """kept as int64 (n,), checked: whole numbers from 0 to there - 1, at least one, none twice; else ValueError."""
+    kept = torch.as_tensor(kept)
+    if kept.is_floating_point() or kept.dtype == torch.bool or kept.ndim != 1 or not len(kept):
+        raise ValueError(f"{what} to keep are given by their positions: a list of at least one whole number. A mask "
+                         "becomes one with mask.nonzero().flatten().")
+    if int(kept.min()) < 0 or int(kept.max()) >= there or len(kept.unique()) != len(kept):
+        raise ValueError(f"{what} to keep must lie in 0 ... {there - 1}, none twice.")
+    return kept.long()
+
+
+@torch.no_grad()
+def narrow(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
+    """Leave a linear layer, in place, only these of its outputs (rows, with their biases) or its inputs (columns)."""
+    axis, kept = (0, rows) if columns is None else (1, columns)
+    trained = linear.weight.requires_grad
+    linear.weight = nn.Parameter(linear.weight.index_select(axis, kept), requires_grad=trained)
+    if rows is not None and linear.bias is not None:
+        linear.bias = nn.Parameter(linear.bias[kept], requires_grad=linear.bias.requires_grad)
+    linear.out_features, linear.in_features = linear.weight.shape

@@ -66,6 +66,15 @@ def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
     return ~_smallest(sizes.flatten(), pruned_count(sizes.numel(), sparsity)).view(sizes.shape)
 
 
+def score_mask(scores: Tensor, sparsity: float) -> Tensor:
+    """The mask that zeros the round(sparsity * n) weights with the lowest of n scores, their signs counted.
+
+    scores: floating point, any shape and layout. Returns bool of its shape. Raises as magnitude_mask.
+    """
+    _sizes(scores, "scores")
+    return ~_smallest(scores.detach().flatten(), pruned_count(scores.numel(), sparsity)).view(scores.shape)
+
+
 def _named(weights: Mapping[str, Tensor]) -> None:
     if not isinstance(weights, Mapping) or not weights:
         raise ValueError("weights must be a dict of at least one tensor by name, as sparse_training.linear_weights.")
