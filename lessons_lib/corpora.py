@@ -72,13 +72,28 @@ def _decode(content: bytes) -> str:
         return content.decode("latin-1")
 
 
+@lru_cache(maxsize=1)
+def _paths() -> list[Path]:
+    folder = assets.bbc_folder()
+    return sorted(folder.glob("*/*.txt"), key=lambda path: path.relative_to(folder).as_posix())
+
+
+def article(document: int) -> tuple[str, str]:
+    """Headline and text of a document, by the number that `sentences` gives it.
+
+    Raises ValueError when there is no such document.
+    """
+    if not 0 <= document < len(_paths()):
+        raise ValueError(f"There is no document {document}; they are numbered 0 to {len(_paths()) - 1}.")
+    headline, _, body = _decode(_paths()[document].read_bytes()).partition("\n")
+    return headline.strip(), body
+
+
 def _documents() -> list[Document]:
     """All documents without their headlines (the first line); of documents with the same text, the first."""
-    folder = assets.bbc_folder()
     documents: dict[str, Document] = {}
-    paths = sorted(folder.glob("*/*.txt"), key=lambda path: path.relative_to(folder).as_posix())
-    for number, path in enumerate(paths):
-        _headline, _, body = _decode(path.read_bytes()).partition("\n")
+    for number, path in enumerate(_paths()):
+        _headline, body = article(number)
         keyed = {sentence_key(sentence): sentence for sentence in split_sentences(body)}
         sentences = {key: sentence for key, sentence in keyed.items() if key.count(" ") >= MIN_WORDS - 1}
         topic = TOPICS.index(FOLDERS.get(path.parent.name, path.parent.name))

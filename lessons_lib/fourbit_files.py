@@ -3,22 +3,17 @@
 The tensors are the model's own state; beside them the file says how each packed layer is laid out. Nothing is pickled.
 """
 
-import json
 import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lessons_lib import checked_files
+from lessons_lib.checked_files import FileError
 from lessons_lib.linear4bit import KINDS, Linear4bit
 
 FORMAT = "four-bit layers, 1"
-
-
-class FileError(ValueError):
-    """A file of packed layers is damaged, or does not fit the model; the message says which, and nothing was loaded."""
 
 
 def save(model: nn.Module, path: str | os.PathLike) -> None:
@@ -27,13 +22,7 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
                for name, module in model.named_modules() if isinstance(module, Linear4bit)}
     if not layouts:
         raise ValueError("The model has no packed layer: save it like any other model.")
-    tensors = {name: tensor.contiguous() for name, tensor in _distinct(model).items()}
-    aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        save_file(tensors, aside, {"format": FORMAT, "layers": json.dumps(layouts)})
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    checked_files.write(path, FORMAT, _distinct(model), layouts)
 
 
 def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
@@ -43,17 +32,9 @@ def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
     Raises FileError when the file is cut off, damaged, of another format, or does not fit the model.
     """
     path = Path(path)
-    try:
-        with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (SafetensorError, OSError) as error:
-        raise FileError(f"{path} cannot be read: {error}. It is missing, cut off or damaged; write it again.") from None
-    if said.get("format") != FORMAT:
-        raise FileError(f"{path} is {said.get('format', 'an ordinary safetensors file')!r}, not {FORMAT!r}, as "
-                        "`fourbit_files.save` writes it.")
-    layers = {name: _empty(name, dict(layout), model, path) for name, layout in json.loads(said["layers"]).items()}
-    _check(tensors, _expected(model, layers), path)
+    tensors, layouts = checked_files.read(path, FORMAT, "fourbit_files.save")
+    layers = {name: _empty(name, dict(layout), model, path) for name, layout in layouts.items()}
+    checked_files.check(tensors, _expected(model, layers), path, "Was it packed with another group size?")
     for name, layer in layers.items():
         model.set_submodule(name, layer)
     model.load_state_dict(tensors, strict=False)  # a tied tensor is in the file once, and in the state twice
@@ -80,18 +61,6 @@ def _expected(model: nn.Module, layers: dict[str, Linear4bit]) -> dict[str, Tens
     state = {name: tensor for name, tensor in _distinct(model).items() if name.rpartition(".")[0] not in layers}
     return state | {f"{name}.{key}": tensor for name, layer in layers.items()
                     for key, tensor in layer.state_dict().items()}
-
-
-def _check(tensors: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
-    differ = sorted(set(tensors) ^ set(expected))
-    if differ:
-        where = "the model" if differ[0] in tensors else "the file"
-        raise FileError(f"{path} does not fit the model: {where} lacks {differ[0]!r}.")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
-            raise FileError(f"{path} does not fit: {name!r} is {tensor.dtype} {tuple(tensor.shape)} instead of "
-                            f"{expected[name].dtype} {tuple(expected[name].shape)}. Was it packed with another group "
-                            "size?")
 
 
 def _distinct(model: nn.Module) -> dict[str, Tensor]:

@@ -6,10 +6,8 @@ Quality with an interval is in `intervals`; the figures of the claims are in `cl
 import contextlib
 import ctypes
 import gc
-import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,6 +20,7 @@ import numpy
 import psutil
 import torch
 
+from lessons_lib import fresh
 from lessons_lib.intervals import LEVEL, RESAMPLES, Interval
 
 
@@ -208,16 +207,15 @@ def memory_by_step(steps: Mapping[str, str]) -> dict[str, int]:
     steps: name -> Python source; later steps see the names of earlier ones. The whole process counts: interpreter,
     torch (loaded before the first step), weights, activations. Nothing that this process holds can hide a cost.
     """
-    program = (
-        "import json\nfrom lessons_lib import measure\nscope, peaks, peak = {}, {}, 0\n"
-        f"for name, source in json.loads({json.dumps(json.dumps(dict(steps)))}).items():\n"
-        "    exec(source, scope)\n    peaks[name] = peak = max(peak, measure._high_water())\n"
-        "print('\\n' + json.dumps(peaks))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"a step failed in the fresh process: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return fresh.call(_high_water_by_step, dict(steps))
+
+
+def _high_water_by_step(steps: dict[str, str]) -> dict[str, int]:
+    scope, peaks, peak = {}, {}, 0
+    for name, source in steps.items():
+        exec(source, scope)
+        peaks[name] = peak = max(peak, _high_water())
+    return peaks
 
 
 def _high_water() -> int:

@@ -1,0 +1,26 @@
+"""A fresh process gives back what a function returns, with its own environment, and says why it failed."""
+
+import os
+
+import pytest
+
+from lessons_lib import fresh
+
+
+def told(name, number):
+    """For the other process to call."""
+    return {"variable": os.environ.get(name), "process": os.getpid(), "next": number + 1}
+
+
+def test_the_function_runs_in_another_process_with_the_variables_it_was_given():
+    answer = fresh.call(told, "COURSE_TEST_VARIABLE", 4, environment={"COURSE_TEST_VARIABLE": "here"})
+    assert answer["variable"] == "here"
+    assert answer["next"] == 5
+    assert answer["process"] != os.getpid()
+    assert fresh.call(told, "COURSE_TEST_VARIABLE", 4)["variable"] is None
+    assert "COURSE_TEST_VARIABLE" not in os.environ
+
+
+def test_a_failure_names_the_function_and_the_reason():
+    with pytest.raises(RuntimeError, match=r"told failed in the fresh process: TypeError: .*str"):
+        fresh.call(told, "x", "4")
