@@ -6,6 +6,7 @@ Installed when lessons_lib is imported, before torch and transformers are; it lo
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,10 +18,18 @@ HARMLESS = {
     "bitsandbytes.backends.cpu.ops": (  # an optional package with one more kernel; it has its own besides
         re.compile(r"Failed to load CPU gemm_4bit_forward from kernels-community: "),
     ),
+    "torch.onnx._internal.exporter._registration": (  # operators of a package for pictures
+        re.compile(r"torchvision is not installed\. Skipping torchvision::"),
+    ),
+    "root": (  # what ONNX Runtime advises before it quantizes; export.py says what is done in its place
+        re.compile(r"Please consider (to run )?pre-processing before quantization\. "),
+    ),
     "torch.utils._pytree": (  # torchao registers two enumerations in a way that torch is about to drop
         re.compile(r"<enum '(KernelPreference|ScaleCalculationMode)'> is an Enum subclass"),
     ),
 }
+# peft asks transformers whether gradients are checkpointed by a name that transformers is about to drop.
+OUTDATED_NAME = "`is_gradient_checkpointing` is deprecated and will be removed in v6"
 
 
 class _Harmless(logging.Filter):
@@ -41,13 +50,14 @@ def install() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(known, _Harmless) for known in logger.filters):
             logger.addFilter(_Harmless(patterns))
+    warnings.filterwarnings("ignore", re.escape(OUTDATED_NAME), FutureWarning)
     # torch.profiler writes "profiler_start" and "profiler_stop" to the error stream (severity USDT, 5) at every use.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """While a model is read from files: without the progress bar and the load report of transformers.
+    """While a model is read from files or written: without the progress bar and the load report of transformers.
 
     The report lists weights that the file has and the model lacks (the pooler, here) or the other way round; whoever
     loads under this context looks for missing weights itself.

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -32,6 +33,11 @@ def test_import_is_instant_and_light():
         ("torch.utils._pytree", "<enum 'SomethingElse'> is an Enum subclass and is now natively", True),
         ("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward from kernels-community: No", False),
         ("bitsandbytes.backends.cpu.ops", "Failed to load something else", True),
+        ("torch.onnx._internal.exporter._registration", "torchvision is not installed. Skipping torchvision::x", False),
+        ("torch.onnx._internal.exporter._registration", "torchvision is not installed. Install it", True),
+        ("root", "Please consider pre-processing before quantization. See https://github.com/", False),
+        ("root", "Please consider to run pre-processing before quantization. Refer to", False),
+        ("root", "Please consider something else", True),
         ("transformers", "Failed to load /x/_C_mxfp8.so: Could not load this library: /x", True),
     ],
 )
@@ -43,9 +49,17 @@ def test_only_the_known_messages_are_dropped(name, message, kept):
 
 def test_installing_twice_adds_one_filter():
     startup.install()
-    before = len(logging.getLogger("torchao").filters)
+    before = len(logging.getLogger("torchao").filters), len(warnings.filters)
     startup.install()
-    assert len(logging.getLogger("torchao").filters) == before
+    assert (len(logging.getLogger("torchao").filters), len(warnings.filters)) == before
+
+
+def test_of_warnings_only_the_known_one_is_dropped():
+    startup.install()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.warn(f"{startup.OUTDATED_NAME}. Use another.", FutureWarning, stacklevel=1)
+        warnings.warn("`gradient_checkpointing_enable` is deprecated", FutureWarning, stacklevel=1)
+    assert [str(one.message) for one in said] == ["`gradient_checkpointing_enable` is deprecated"]
 
 
 def test_loading_puts_the_settings_of_transformers_back():
