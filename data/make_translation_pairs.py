@@ -142,11 +142,14 @@ def amount_phrase(split: str, draw: random.Random) -> Phrase:
 PHRASES = {"number": number_phrase, "ordinal": ordinal_phrase, "date": date_phrase, "amount": amount_phrase}
 
 
-def rows(split: str) -> list[tuple[str, str, str, str]]:
-    """Distinct phrases of a split in random order, each kind with its share: split, kind, English, French."""
-    draw, found = random.Random(f"{SEED} {split}"), {}
+def rows(split: str, count: int | None = None, seed: int | str = SEED) -> list[tuple[str, str, str, str]]:
+    """Distinct phrases of a split in random order, each kind with its share: split, kind, English, French.
+
+    count, seed: of the file unless given; lessons_lib/held_out.py draws others.
+    """
+    draw, found = random.Random(f"{seed} {split}"), {}
     for kind, share in KINDS.items():
-        wanted = len(found) + round(share * ROWS[split])
+        wanted = len(found) + round(share * (count or ROWS[split]))
         while len(found) < wanted:
             english, french = PHRASES[kind](split, draw)
             found.setdefault(english, (split, kind, english, french))

@@ -89,6 +89,19 @@ class Projected(nn.Module):
         return logits, self.encoded(encoded[-1]), self.decoded(decoded[-1])
 
 
+class Direct(nn.Module):
+    """A student as wide as its teacher, whose last hidden states are compared as they are."""
+
+    def __init__(self, student: Translator):
+        super().__init__()
+        self.student = student
+
+    def forward(self, source: Tensor, target: Tensor):
+        """The student's logits, and its last hidden states: encoder's, decoder's."""
+        logits, encoded, decoded = self.student(source, target, hidden=True)
+        return logits, encoded[-1], decoded[-1]
+
+
 def projected(student: Translator, teacher_width: int, seed: int) -> Projected:
     """A Projected student whose maps are drawn from the seed; torch's own random state is put back."""
     with torch.random.fork_rng():
@@ -110,7 +123,8 @@ def word_loss(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def hidden_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Cross-entropy with the text, and the distance to the teacher's last hidden states; model: a Projected student."""
+    """Cross-entropy with the text, and the distance to the teacher's last hidden states; model: a Projected or a Direct
+    student."""
     source, target, cached = _cut(batch)
     logits, encoded, decoded = model(source, target[:, :-1])
     right = F.cross_entropy(logits.flatten(0, 1), target[:, 1:].flatten(), ignore_index=PAD)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from quizzes.grading import feedback
+from quizzes.grading import feedback, leaderboard
 from quizzes.grading.gradebook import Gradebook
 from quizzes.grading.grades import Grade, grades, item_name, the_class
 from quizzes.grading.names import folder_name
@@ -80,7 +80,7 @@ def page(gradebook: Gradebook) -> str:
     unknown = sorted({grade.student for grade in found} - on_roster) if on_roster else []
     return feedback.pages().get_template("report.html").render(
         overview=overview, lessons=views, unread=unread, unknown=unknown, changed=gradebook.overrides(),
-        everybody=_everybody(found, numbers),
+        everybody=_everybody(found, numbers), boards=leaderboard.boards(gradebook),
     )  # fmt: skip
 
 
@@ -124,7 +124,8 @@ def _items(found: list[Grade]) -> list[ItemView]:
     views = []
     for name, items in by_name.items():
         verdicts = [item.verdict for item in items if item.verdict]
-        troubles = Counter(verdict.status for verdict in verdicts if verdict.status not in QUIET)
+        loud = [verdict for verdict in verdicts if verdict.status not in QUIET and verdict.model is None]
+        troubles = Counter(verdict.status for verdict in loud)
         views.append(ItemView(
             name,
             sum(verdict.status != "not attempted" for verdict in verdicts),

@@ -3,6 +3,7 @@
 import pickle
 import threading
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator
 
 from quizzes.grading.grader import Grader
@@ -40,7 +41,7 @@ class Cluster:
             while len(numbers) < AHEAD * max(1, sum(self.client.nthreads().values())) and (task := next(tasks, None)):
                 key = f"course-grade-{run}-{task.number}"
                 numbers[key] = task.number
-                coming.add(self.client.submit(judged_there, self.grader, task, key=key, pure=False))
+                coming.add(self._submit(key, task))
             if not numbers:
                 return
             future = next(coming)
@@ -52,6 +53,11 @@ class Cluster:
                 continue
             yield from ((number, verdict) for verdict in verdicts)
             yield number, Done()
+
+    def _submit(self, key: str, task: Task):
+        with warnings.catch_warnings():             # a model goes along with its notebook: some 10 MB, once
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            return self.client.submit(judged_there, self.grader, task, key=key, pure=False)
 
     def close(self) -> None:
         """Let go of the cluster; it goes on without us."""

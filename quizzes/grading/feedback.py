@@ -17,6 +17,8 @@ from quizzes import lessons
 from quizzes.grading.grades import Grade, Item, item_name
 from quizzes.grading.names import folder_name
 from quizzes.grading.outline import outline
+from quizzes.grading.verdicts import measured_of
+from quizzes.hand_ins import HandIn
 
 FOLDER = "feedback"
 UNREAD = "hand-in"                          # the page of what belongs to no lesson
@@ -30,8 +32,12 @@ SAYS = {
     "crashed": "It crashed the process.",
     "malformed answer": "Its answer was not one that can be compared.",
     "cannot be parsed": "Its cell is not valid Python.",
+    "refused": "The model was not run.",
+    "cannot be run": "The model could not be run on two public examples.",
+    "no tier": "It was judged, and meets no tier yet.",
 }
-OWN_WORDS = ("cannot be parsed", "not attempted")           # of these the detail is the grader's own
+# Of these the detail is the grader's own, or about what everybody may know.
+OWN_WORDS = ("cannot be parsed", "not attempted", "refused", "cannot be run")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Shown:
     reread: str = ""
     comment: str = ""
     machine: float = 0.0
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 @functools.cache
@@ -100,10 +107,35 @@ def _shown(lesson: str, item: Item) -> Shown:
     verdict = item.verdict
     if verdict is not None and verdict.status == "not attempted" and not item.points:
         mark = "Not attempted"
-    told = _exercise(lesson, item) if item.kind == "exercise" else _question(lesson, item)
+    hand_in = _quiz(lesson).hand_ins.get(item.name) if _quiz(lesson) else None
+    if hand_in is not None:
+        told = _model(lesson, hand_in, item)
+    else:
+        told = _exercise(lesson, item) if item.kind == "exercise" else _question(lesson, item)
+    if verdict is not None and verdict.model is not None:
+        mark = verdict.status.capitalize()
     if item.override is not None:
         told |= {"comment": item.override.comment, "machine": verdict.points if verdict else 0.0}
     return Shown(item_name(item.kind, item.name), kind, mark, item.points, item.max_points, **told)
+
+
+def _model(lesson: str, hand_in: HandIn, item: Item) -> dict:
+    """What was measured of a model, or why nothing was; and what the tiers ask for."""
+    verdict = item.verdict
+    measured = measured_of(verdict) if verdict else None
+    facts = tuple(hand_in.figures(measured) if measured else hand_in.budgets())
+    says = SAYS.get(verdict.status, "") if verdict else ""
+    if verdict and verdict.status in OWN_WORDS and verdict.detail:
+        says = f"{says} ({verdict.detail})"
+    if item.points >= item.max_points:
+        return {"says": says, "facts": facts}
+    return {"says": says, "facts": facts, "hint": hand_in.hint, "reread": _section(lesson, item.name)}
+
+
+def _section(lesson: str, item: str) -> str:
+    """Where to read again, empty when the notebook is not at hand."""
+    section = outline(lesson).sections.get(item)
+    return f"lesson {lesson}, section “{section}”" if section else ""
 
 
 def _exercise(lesson: str, item: Item) -> dict:
@@ -116,11 +148,10 @@ def _exercise(lesson: str, item: Item) -> dict:
     elif verdict.status in OWN_WORDS and verdict.detail:
         says = f"{says} ({verdict.detail})"
     exercise = _quiz(lesson).exercises.get(item.name) if _quiz(lesson) else None
-    section = outline(lesson).sections.get(item.name)
     return {
         "says": says, "mistake": verdict.mistake, "call": verdict.call, "expected": verdict.expected,
         "got": verdict.got, "parts": tuple(verdict.parts_wrong.splitlines()), "hint": exercise.hint if exercise else "",
-        "reread": f"lesson {lesson}, section “{section}”" if section else "",
+        "reread": _section(lesson, item.name),
     }  # fmt: skip
 
 

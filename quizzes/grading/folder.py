@@ -13,6 +13,7 @@ from quizzes.grading.intake import students
 from quizzes.grading.schedule import Here, Processes, Task
 from quizzes.grading.submission import Submission, Unreadable
 from quizzes.grading.tables import Verdict
+from quizzes.model_tasks import rows_sha256
 
 
 def grade(
@@ -62,7 +63,11 @@ def grade(
 
 
 def _entry(hand_in: HandIn, source: str, gradebook: Gradebook, grader: Grader) -> Entry:
-    content = hand_in.submission.sha256 if hand_in.submission else text(hand_in.problem)
+    content = text(hand_in.problem)
+    if hand_in.submission is not None:
+        content = hand_in.submission.sha256
+        if hand_in.submission.models and grader.texts:          # judged on other texts it is judged anew
+            content = digest(content, rows_sha256(grader.texts))
     return gradebook.open(
         hand_in.student, hand_in.lesson, hand_in.notebook, content, grader.questions_count, source=source,
         canvas_id=hand_in.canvas_id, handed_in=hand_in.handed_in, late=hand_in.late,

@@ -157,7 +157,8 @@ class Gradebook:
 
     def entries(self) -> list[Entry]:
         """Everything handed in, with its verdicts, by student and lesson."""
-        query = select(Entry).options(selectinload(Entry.verdicts), selectinload(Entry.person))
+        verdicts = selectinload(Entry.verdicts).selectinload(Verdict.model)
+        query = select(Entry).options(verdicts, selectinload(Entry.person))
         return sorted(self.session.scalars(query), key=lambda entry: (entry.student, entry.lesson, entry.notebook))
 
     def overrides(self) -> list[Override]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from quizzes import checks, lessons, wire
 from quizzes.checks import Answer, AnswerKey, CheckResult
 from quizzes.exercises import Case, Exercise
+from quizzes.grading.model_judge import Judged, ModelJudge
 from quizzes.grading.process import EXITED, MALFORMED, MEMORY, TIME, Died
 from quizzes.grading.sandbox import Limits
 from quizzes.grading.submission import Statement, Submission, Unreadable
+from quizzes.hand_ins import HandIn, Measured
 from quizzes.lessons import Lesson
 
 MAX_FATAL_STATEMENTS = 5
@@ -37,6 +39,7 @@ class Judgement:
     detail: str = ""
     result: CheckResult | None = None
     seconds: float = 0.0
+    measured: Measured | None = None
 
 
 class Examination:
@@ -132,16 +135,19 @@ class Examination:
 
 
 class Grader:
-    """Judges submissions with one seed, in one kind of sandbox."""
+    """Judges submissions with one seed, in one kind of sandbox; topic models on an instructor's texts, if any."""
 
-    def __init__(self, seed: int, sandbox, limits: Limits | None = None, questions_count: bool = True):
-        self.seed, self.sandbox, self.questions_count = seed, sandbox, questions_count
+    def __init__(
+        self, seed: int, sandbox, limits: Limits | None = None, questions_count: bool = True, texts: tuple = ()
+    ):
+        self.seed, self.sandbox, self.questions_count, self.texts = seed, sandbox, questions_count, texts
         self.limits = limits or Limits()
+        self.models = ModelJudge(seed, sandbox, self.limits, texts)
         self._keys: dict[int, tuple[AnswerKey, list[tuple[Case, bytes]]]] = {}
 
     def __reduce__(self):
         """To another process goes what this was made of: there it draws the same cases, and starts its own sandbox."""
-        return Grader, (self.seed, self.sandbox, self.limits, self.questions_count)
+        return Grader, (self.seed, self.sandbox, self.limits, self.questions_count, self.texts)
 
     def _key(self, exercise: Exercise) -> tuple[AnswerKey, list[tuple[Case, bytes]]]:
         """What to compare with, and each case with what is sent, visible ones first: the same for every submission."""
@@ -152,7 +158,7 @@ class Grader:
 
     def max_points(self, lesson: Lesson) -> float:
         """What a perfect submission earns."""
-        return lesson.max_points if self.questions_count else sum(item.points for item in lesson.exercises.values())
+        return lesson.max_points if self.questions_count else sum(item.points for item in lesson.work.values())
 
     def judge(self, submission: Submission, lesson: Lesson, known: Set = frozenset()) -> Iterator[Judgement]:
         """A Judgement of every question and exercise, one by one as it is formed; those in `known` are passed over."""
@@ -160,6 +166,9 @@ class Grader:
             for id in lesson.questions:
                 if ("question", id) not in known:
                     yield self._question(submission, lesson.questions[id])
+        for name, hand_in in lesson.hand_ins.items():
+            if ("exercise", name) not in known:
+                yield _of_model(hand_in, self.models.judge(hand_in, submission))
         todo = [item for name, item in lesson.exercises.items() if ("exercise", name) not in known]
         with Examination(submission, list(lesson.exercises), self.sandbox, self.limits) as examination:
             # What is answered to a visible example is shown to the student. All of those are asked before the first
@@ -214,6 +223,11 @@ class Grader:
 
 def _zero(exercise: Exercise, status: str, detail: str) -> Judgement:
     return Judgement("exercise", exercise.name, 0.0, exercise.points, status, detail)
+
+
+def _of_model(hand_in: HandIn, judged: Judged) -> Judgement:
+    return Judgement("exercise", hand_in.name, judged.points, hand_in.points, judged.status, judged.detail,
+                     seconds=judged.seconds, measured=judged.measured)
 
 
 def status_of(judgements: list[tuple[str, str, str]]) -> str:

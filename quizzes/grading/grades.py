@@ -122,11 +122,11 @@ def _by_hand_alone(lesson: str, by_hand: dict[str, Override], there: set[str]) -
 def item_worth(lesson: str, name: str) -> float:
     """What an exercise or question of a lesson is worth. Raises LookupError when there is none of that name."""
     quiz = lessons.lesson(lesson)
-    if name in quiz.exercises:
-        return float(quiz.exercises[name].points)
+    if name in quiz.work:
+        return float(quiz.work[name].points)
     if name.startswith("question ") and name.removeprefix("question ") in quiz.questions:
         return 1.0
-    known = [*quiz.exercises, *(f"question {id}" for id in quiz.questions)]
+    known = [*quiz.work, *(f"question {id}" for id in quiz.questions)]
     raise LookupError(f"lesson {lesson} has no {name!r}; it has {', '.join(known)}, and {WHOLE!r} for the whole of it")
 
 

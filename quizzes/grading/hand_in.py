@@ -7,6 +7,7 @@ from datetime import datetime
 from quizzes import lessons
 from quizzes.grading.archive import MAX_OWN_DIRECTORY_BYTES, Archive
 from quizzes.grading.intake import A_LINK, NOTEBOOKS, File, is_notebook, refuse
+from quizzes.grading.model_files import ENDING, with_models
 from quizzes.grading.submission import Submission, Unreadable, lesson_in_name, parse
 
 NOTHING = "no notebook handed in"
@@ -36,7 +37,9 @@ def hand_ins(student: str, files: list[File]) -> list[HandIn]:
     name (a copy made by JupyterLab or a browser has a longer one), then the latest.
     """
     canvas_id = next((found.place.canvas_id for found in files if found.place.canvas_id), "")
-    notebooks = [found for found in _unpacked(files) if isinstance(found, HandIn) or found.ends(*NOTEBOOKS)]
+    unpacked = list(_unpacked(files))
+    notebooks = [found for found in unpacked if isinstance(found, HandIn) or found.ends(*NOTEBOOKS)]
+    models = [found for found in unpacked if isinstance(found, File) and found.ends(ENDING)]
     if not notebooks:
         return [HandIn(student, "", "", problem=_nothing(files), canvas_id=canvas_id)]
     by_lesson: dict[str, list[HandIn]] = {}
@@ -47,6 +50,8 @@ def hand_ins(student: str, files: list[File]) -> list[HandIn]:
     for found in by_lesson.values():
         first, *others = sorted(found, key=_rank)
         shown = tuple(sorted(item.notebook for item in others))
+        if first.submission is not None:
+            first = replace(first, submission=with_models(first.submission, first.notebook, models))
         chosen.append(replace(first, others=shown, canvas_id=canvas_id))
     if len(notebooks) > MAX_NOTEBOOKS:
         problem = f"{len(notebooks)} notebooks handed in; the first {MAX_NOTEBOOKS} were read"
@@ -85,12 +90,16 @@ def _unpacked(files: list[File]) -> Iterator[File | HandIn]:
             yield HandIn("", lesson_in_name(found.name) or "", found.shown, problem=f"{found.name} {error}")
             continue
         left = MAX_OWN_BYTES
-        for member in [item for item in archive if is_notebook(item.parts[-1])][: MAX_NOTEBOOKS + 1]:
+        for member in [item for item in archive if _is_wanted(item.parts[-1])][: MAX_NOTEBOOKS + 1]:
             left -= member.info.file_size
             path = "/".join(member.parts)
             read = member.read if left >= 0 else refuse("comes from a zip that holds more than is read")
             place = replace(found.place, file=path)
             yield File(place, f"{found.shown}/{path}", read, found.changed)
+
+
+def _is_wanted(name: str) -> bool:
+    return is_notebook(name) or name.lower().endswith(ENDING)
 
 
 def _read(student: str, found: File) -> HandIn:

@@ -1,16 +1,29 @@
-"""What the sandbox shows of this machine: an interpreter, torch with all it requires, and five files of the course."""
+"""What a sandbox shows of this machine: an interpreter, a few packages with all they require, files of the course."""
 
 import functools
 import importlib.metadata
 import os
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 HERE = Path(__file__).resolve().parent
-INSIDE = ("torch", "numpy", "safetensors")          # these, and what they require
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a sandbox is for: the packages that it sees, the course's files that run in it, and which of them serves."""
+
+    packages: tuple[str, ...]
+    files: tuple[str, ...]
+    serves: str
+
+
+CODE = Kind(("torch", "numpy", "safetensors"), ("recipes", "wire"), "worker")
+MODELS = Kind(("onnxruntime", "onnx", "numpy", "safetensors"), ("onnx_check", "onnx_run"), "runner")
 
 
 def version() -> str:
@@ -24,7 +37,7 @@ def standard_library() -> str:
 
 
 @functools.cache
-def visible() -> list[tuple[str, str]]:
+def visible(kind: Kind) -> list[tuple[str, str]]:
     """What the sandbox sees, read-only: (path here, path inside). The interpreter may lie under a home: it moves."""
     shown = [(os.path.realpath(sys.executable), "/python/bin/python")]
     shown += [(standard_library(), f"/python/lib/{version()}")]
@@ -32,19 +45,19 @@ def visible() -> list[tuple[str, str]]:
     shown += [(str(path), f"/python/lib/{path.name}") for path in libraries.glob("libpython3*.so*")]
     shown += [(path, path) for path in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if os.path.isdir(path)]
     shown += [(path, path) for path in ("/etc/ld.so.cache",) if os.path.isfile(path)]
-    shown += [(str(path), f"/packages/{path.name}") for path in _packages()]
-    return shown + [(path, f"/course/{Path(path).name}") for path in course().values()]
+    shown += [(str(path), f"/packages/{path.name}") for path in _packages(kind)]
+    return shown + [(path, f"/course/{Path(path).name}") for path in course(kind).values()]
 
 
-def course() -> dict[str, str]:
+def course(kind: Kind) -> dict[str, str]:
     """The course's own files that run inside, by the name under which they are loaded."""
-    own = {name: HERE / f"{name}.py" for name in ("nursery", "worker", "confine")}
-    return {name: str(path) for name, path in (own | {x: HERE.parent / f"{x}.py" for x in ("recipes", "wire")}).items()}
+    own = {name: HERE / f"{name}.py" for name in ("nursery", "worker", "confine", kind.serves)}
+    return {name: str(path) for name, path in (own | {x: HERE.parent / f"{x}.py" for x in kind.files}).items()}
 
 
-def _packages() -> list[Path]:
-    """Files and folders of torch, numpy, safetensors and what they require, wherever they are installed."""
-    found, waiting, seen = {}, list(INSIDE), set()
+def _packages(kind: Kind) -> list[Path]:
+    """Files and folders of a sandbox's packages and what they require, wherever they are installed."""
+    found, waiting, seen = {}, list(kind.packages), set()
     while waiting:
         name = waiting.pop()
         try:

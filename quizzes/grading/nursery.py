@@ -114,9 +114,11 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
-    worker, confine = (load_by_path(name, options[name]) for name in ("worker", "confine"))
-    worker.warm(options)
-    nursery = Nursery(options, worker, confine)
+    needed = dict.fromkeys(("worker", "confine", options["serves"]))        # `runner` finds what it shares in `worker`
+    loaded = {name: load_by_path(name, options[name]) for name in needed}
+    serving = loaded[options["serves"]]
+    serving.warm(options)
+    nursery = Nursery(options, serving, loaded["confine"])
     gc.collect()
     gc.freeze()
     control.send(b'{"status": "ready"}')

@@ -11,7 +11,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 @dataclass(frozen=True)
 class Outline:
-    """A lesson's title, and the section each exercise stands in; both empty where the notebook is not at hand."""
+    """A lesson's title, and the section each piece of work stands in; both empty where the notebook is not at hand."""
 
     title: str = ""
     sections: Mapping[str, str] = field(default_factory=dict)
@@ -25,7 +25,7 @@ def outline(number: str, folder: Path = NOTEBOOKS) -> Outline:
         return Outline()
     title, section, sections = "", "", {}
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        exercise = cell["metadata"].get("exercise")
+        exercise = cell["metadata"].get("exercise") or cell["metadata"].get("hand_in")
         if cell["cell_type"] == "markdown":
             for line in "".join(cell["source"]).splitlines():
                 if line.startswith("# ") and not title:

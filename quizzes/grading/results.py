@@ -5,15 +5,17 @@ import math
 from pathlib import Path
 
 from quizzes import lessons
-from quizzes.grading import classpage, export, feedback
+from quizzes.grading import classpage, export, feedback, leaderboard
 from quizzes.grading.gradebook import Gradebook
 from quizzes.grading.grades import WHOLE, grades, item_worth, the_class
 
 
 def publish(gradebook: Gradebook, out: Path) -> Path:
-    """Write grades.csv, a feedback page for each student and lesson, and report.html. Returns the path of the last."""
+    """Write grades.csv, a feedback page for each student and lesson, leaderboard.html if models were handed in, and
+    report.html. Returns the path of the last."""
     export.write_grades(gradebook, out)
     feedback.write(grades(gradebook), out)
+    leaderboard.write(gradebook, out)
     return classpage.write(gradebook, out)
 
 

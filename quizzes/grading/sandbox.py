@@ -1,6 +1,7 @@
 """Where a learner's code runs: forked from a warm process in bubblewrap that sees an interpreter and torch alone.
 
-`start` gives a `Worker` to ask. `Plain` is the same worker without walls, for one's own work.
+`start` gives a `Worker` to ask. `Plain` is the same worker without walls, for one's own work. `models` is a sandbox of
+the same sort for the models that learners hand in: it sees ONNX Runtime and no torch.
 """
 
 import base64
@@ -11,10 +12,12 @@ import shutil
 import sys
 import threading
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from quizzes.grading import inside, memory
 from quizzes.grading.forbidden import forbidden_calls
+from quizzes.grading.inside import Kind
 from quizzes.grading.unforked import alone
 from quizzes.grading.warm import Limits, Unavailable, Warm, Worker
 
@@ -30,13 +33,19 @@ class Forking:
 
     safe = True
 
-    def __init__(self):
+    def __init__(self, kind: Kind = inside.CODE):
+        self.kind = kind
         self._warm: Warm | None = None
         self._lock = threading.Lock()
 
     def __reduce__(self):
         """Another process makes its own."""
-        return type(self), ()
+        return type(self), (self.kind,)
+
+    @cached_property
+    def models(self) -> "Forking":
+        """The same, for models that were handed in; closed with this one."""
+        return type(self)(inside.MODELS)
 
     def start(self, limits: Limits) -> Worker:
         """A worker that is ready to be asked; one at a time. Raises Unavailable when the sandbox does not start."""
@@ -54,13 +63,15 @@ class Forking:
         if self._warm is not None:
             self._warm.close()
             self._warm = None
+        if "models" in vars(self):
+            self.models.close()
 
 
 class Bubblewrap(Forking):
     """Workers behind walls: no network, no other process, and of the file system an interpreter, torch and /tmp."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, kind: Kind = inside.CODE):
+        super().__init__(kind)
         if sys.platform != "linux" or not shutil.which("bwrap"):
             raise Unavailable(
                 "bubblewrap is missing. On Linux install it (Debian, Ubuntu: apt install bubblewrap); elsewhere grade "
@@ -70,7 +81,7 @@ class Bubblewrap(Forking):
         self.root = os.geteuid() == 0
 
     def _make(self, limits: Limits) -> Warm:
-        options = {name: f"/course/{name}.py" for name in inside.course()}
+        options = {name: f"/course/{name}.py" for name in inside.course(self.kind)} | {"serves": self.kind.serves}
         options |= {"packages": "/packages", "walls": True, "forbidden": base64.b64encode(self.filter).decode()}
         # Nobody's number: processes of it are counted by themselves, whoever else is at work on the machine.
         options |= {"uid": 2_000_000_000 + os.getpid() if self.root else None}
@@ -93,7 +104,7 @@ class Bubblewrap(Forking):
         walls += [word for right in rights for word in ("--cap-add", right)]
         for folder in ("/python", "/python/bin", "/python/lib", "/packages", "/course", "/dev"):
             walls += ["--perms", "0755", "--dir", folder]
-        for source, seen in inside.visible():
+        for source, seen in inside.visible(self.kind):
             walls += ["--ro-bind", source, seen]
         for folder in ("site-packages", "dist-packages"):
             if (Path(inside.standard_library()) / folder).is_dir():
@@ -120,12 +131,13 @@ class Plain(Forking):
         if sys.platform == "linux":
             return super().start(limits)
         options = json.dumps(self._options() | {"answer_bytes": limits.answer_bytes})
-        command = [sys.executable, *PYTHON_OPTIONS, inside.course()["worker"], options]
+        command = [sys.executable, *PYTHON_OPTIONS, inside.course(self.kind)["worker"], options]
         return alone(command, limits, env=self._settings())
 
     def _options(self) -> dict:
-        packages = str(Path(importlib.metadata.distribution("torch").locate_file("")).resolve())
-        return inside.course() | {"packages": packages, "walls": False, "uid": None, "forbidden": ""}
+        packages = str(Path(importlib.metadata.distribution(self.kind.packages[0]).locate_file("")).resolve())
+        options = {"serves": self.kind.serves, "packages": packages, "walls": False, "uid": None, "forbidden": ""}
+        return inside.course(self.kind) | options
 
     def _settings(self) -> dict[str, str]:
         settings = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR") if name in os.environ}
@@ -134,7 +146,7 @@ class Plain(Forking):
     def _make(self, limits: Limits) -> Warm:
         def command(control: int) -> list[str]:
             told = json.dumps(self._options() | {"control": control})
-            return [sys.executable, *PYTHON_OPTIONS, inside.course()["nursery"], told]
+            return [sys.executable, *PYTHON_OPTIONS, inside.course(self.kind)["nursery"], told]
 
         return Warm(command, [], walls=False, env=self._settings(), start_new_session=True)
 
@@ -142,15 +154,21 @@ class Plain(Forking):
 class Best:
     """Bubblewrap where it works, else plain processes: for one's own work, which one need not fear."""
 
-    def __init__(self):
+    def __init__(self, kind: Kind = inside.CODE):
+        self.kind = kind
         self._chosen: Forking | None = None
+
+    @cached_property
+    def models(self) -> "Best":
+        """The same, for models that were handed in."""
+        return Best(inside.MODELS)
 
     def start(self, limits: Limits) -> Worker:
         """A worker that is ready to be asked. Raises Unavailable when neither starts."""
         if self._chosen is None:
             try:
-                self._chosen = Bubblewrap()
+                self._chosen = Bubblewrap(self.kind)
                 return self._chosen.start(limits)
             except Unavailable:
-                self._chosen = Plain()
+                self._chosen = Plain(self.kind)
         return self._chosen.start(limits)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quizzes.grading import source
@@ -32,6 +32,7 @@ class Submission:
     answers: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)          # exercise -> why its cell cannot be parsed
     left_out: set[str] = field(default_factory=set)               # names that only code which never runs would bind
+    models: dict[str, bytes | str] = field(default_factory=dict)  # a file beside it: its content, or what is wrong
 
     def answer_to(self, exercise: str) -> Statement | None:
         """The definition that answers an exercise: in its own cell, else the last one; a stub only as a last resort."""
@@ -45,6 +46,15 @@ class Submission:
         definitions = [item for item in self.statements if item.defines]
         own = [item for item in definitions if item.exercise] or definitions
         return not self.answers and all(item.stub for item in own)
+
+    def with_models(self, models: dict[str, bytes | str]) -> "Submission":
+        """The same with these files beside it; another content, unless there are none."""
+        if not models:
+            return self
+        parts = [data if isinstance(data, bytes) else data.encode() for data in models.values()]
+        digests = [hashlib.sha256(part).hexdigest() for part in parts]
+        content = hashlib.sha256(" ".join([self.sha256, *models, *digests]).encode()).hexdigest()
+        return replace(self, sha256=content, models=models)
 
     def missing(self, exercise: str) -> str | None:
         """Why there is nothing to run for an exercise, None when there is something."""

@@ -84,6 +84,21 @@ class Verdict(Base):
     expected: Mapped[str] = mapped_column(default="")
     got: Mapped[str] = mapped_column(default="")
     seconds: Mapped[float] = mapped_column(default=0.0)
+    model: Mapped["Model | None"] = relationship(cascade="all, delete-orphan")
+
+
+class Model(Base):
+    """What was measured of a model that was handed in, see hand_ins.Measured; few verdicts have one."""
+
+    __tablename__ = "models"
+    verdict: Mapped[int] = mapped_column(ForeignKey("verdicts.id"), primary_key=True)
+    bytes: Mapped[int]
+    quality: Mapped[float]
+    low: Mapped[float]
+    high: Mapped[float]
+    teacher: Mapped[float]
+    kept: Mapped[float]
+    throughput: Mapped[float]
 
 
 class Override(Base):

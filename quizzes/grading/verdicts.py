@@ -1,9 +1,12 @@
 """From a judgement, which may hold hidden inputs, to what is kept of it."""
 
+from dataclasses import asdict, fields
+
 from quizzes import display
 from quizzes.checks import CheckResult, Failure
 from quizzes.grading.grader import Judgement
-from quizzes.grading.tables import Verdict
+from quizzes.grading.tables import Model, Verdict
+from quizzes.hand_ins import Measured
 
 
 def verdict_of(judgement: Judgement) -> Verdict:
@@ -14,12 +17,19 @@ def verdict_of(judgement: Judgement) -> Verdict:
         status=judgement.status, detail=judgement.detail, seconds=judgement.seconds,
         mistake="", groups_right=0, groups=0, parts_wrong="", call="", expected="", got="",
     )  # fmt: skip
+    verdict.model = Model(**asdict(judgement.measured)) if judgement.measured else None
     if result is not None:
         verdict.mistake = result.mistake or ""
         verdict.groups_right, verdict.groups = sum(result.groups.values()), len(result.groups)
         verdict.parts_wrong = "\n".join(group for group, right in result.groups.items() if not right)
         _show(verdict, result)
     return verdict
+
+
+def measured_of(verdict: Verdict) -> Measured | None:
+    """What was measured of a model, if the verdict is on one that could be measured."""
+    kept = verdict.model
+    return Measured(**{field.name: getattr(kept, field.name) for field in fields(Measured)}) if kept else None
 
 
 def _show(verdict: Verdict, result: CheckResult) -> None:

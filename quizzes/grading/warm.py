@@ -56,14 +56,14 @@ class Worker:
 
     def run(self, *sources: str) -> list[dict]:
         """Execute statements of the notebook. A reply for each. Raises Died when the worker does not survive them."""
-        return _replies(self._exchange({"run": sources})[0], len(sources))
+        return _replies(self.exchange({"run": sources})[0], len(sources))
 
     def ask(self, function: str, *cases: bytes) -> list[tuple[dict, bytes]]:
         """Call the learner's function with packed cases. A reply and packed values for each. Raises Died.
 
         A worker that says at the first that there is nothing to call is not asked about the others.
         """
-        header, body = self._exchange({"ask": function, "sizes": list(map(len, cases))}, b"".join(cases))
+        header, body = self.exchange({"ask": function, "sizes": list(map(len, cases))}, b"".join(cases))
         values, start = [], 0
         for reply in _replies(header, len(cases)):
             size = reply.get("size", 0)
@@ -73,7 +73,8 @@ class Worker:
             start += size
         return values
 
-    def _exchange(self, request: dict, body: bytes = b"") -> tuple[dict, bytes]:
+    def exchange(self, request: dict, body: bytes = b"") -> tuple[dict, bytes]:
+        """Ask anything that the worker understands: the reply's header and its body. Raises Died."""
         number = secrets.token_hex(16)
         try:
             return self.watched.exchange(request | {"id": number}, body, number)

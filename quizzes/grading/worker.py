@@ -232,9 +232,12 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
-    warm(options)
+    serving = sys.modules["worker"] = sys.modules[__name__]
+    if options["serves"] != "worker":
+        serving = load_by_path(options["serves"], options[options["serves"]])
+    serving.warm(options)
     os.dup2(nothing, 2)
-    serve(requests, answers, options["answer_bytes"])
+    serving.serve(requests, answers, options["answer_bytes"])
 
 
 if __name__ == "__main__":

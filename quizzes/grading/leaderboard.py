@@ -1,0 +1,82 @@
+"""The models of a class, the best first: by tier, then by bytes, then by what they kept of the teacher's quality."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from quizzes import lessons
+from quizzes.grading import feedback
+from quizzes.grading.gradebook import Gradebook
+from quizzes.grading.tables import Entry, Verdict
+from quizzes.grading.verdicts import measured_of
+from quizzes.hand_ins import HandIn
+
+PAGE = "leaderboard.html"
+HEADINGS = ("Place", "Student", "Tier", "Bytes", "Quality", "95 % interval", "Kept", "Throughput")
+NUMERIC = ("Place", "Bytes", "Throughput")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One student's model, a text for each of HEADINGS."""
+
+    cells: tuple[str, ...]
+
+    def by_heading(self) -> list[tuple[str, str]]:
+        """Each text with its heading."""
+        return list(zip(HEADINGS, self.cells, strict=True))
+
+
+@dataclass(frozen=True)
+class Board:
+    """All models of one hand-in."""
+
+    title: str
+    rows: tuple[Row, ...]
+    headings: tuple[str, ...] = HEADINGS
+    numeric: tuple[str, ...] = NUMERIC
+
+
+def boards(gradebook: Gradebook) -> list[Board]:
+    """A board for each hand-in for which somebody's model could be measured."""
+    found: dict[tuple[str, str], list[tuple[Entry, Verdict]]] = {}
+    for entry in gradebook.entries():
+        for verdict in entry.verdicts:
+            if verdict.model is not None:
+                found.setdefault((entry.lesson, verdict.item), []).append((entry, verdict))
+    made = []
+    for (lesson, item), pairs in sorted(found.items()):
+        hand_in = lessons.lesson(lesson).hand_ins.get(item) if lesson in lessons.numbers() else None
+        if hand_in is not None:
+            made.append(_board(hand_in, pairs))
+    return made
+
+
+def _board(hand_in: HandIn, pairs: list[tuple[Entry, Verdict]]) -> Board:
+    def merit(pair: tuple[Entry, Verdict]) -> tuple:
+        model = pair[1].model
+        return -pair[1].points, model.bytes, -model.kept
+
+    ranked, rows = sorted(pairs, key=lambda pair: (merit(pair), pair[0].student)), []
+    for entry, verdict in ranked:
+        place = 1 + sum(merit(other) < merit((entry, verdict)) for other in ranked)      # equals share a place
+        rows.append(_row(place, hand_in, entry, verdict))
+    return Board(f"{hand_in.name} ({hand_in.kept_of})", tuple(rows))
+
+
+def _row(place: int, hand_in: HandIn, entry: Entry, verdict: Verdict) -> Row:
+    found = measured_of(verdict)
+    value, low, high = hand_in.quality(found.quality, found.low, found.high)
+    return Row((
+        str(place), entry.student, verdict.status, f"{found.bytes:,}", value, f"{low} to {high}",
+        hand_in.figure(found.kept), f"{found.throughput:,.0f}/s",
+    ))  # fmt: skip
+
+
+def write(gradebook: Gradebook, out: Path) -> Path | None:
+    """Write OUT/leaderboard.html; without any model to show, remove an old one and return None."""
+    found, path = boards(gradebook), out / PAGE
+    if not found:
+        path.unlink(missing_ok=True)
+        return None
+    feedback.replace(path, feedback.pages().get_template("leaderboard.html").render(boards=found))
+    return path
