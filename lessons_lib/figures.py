@@ -104,7 +104,12 @@ def plot(title: str, xlabel: str, ylabel: str, log_x: bool = False, log_y: bool 
 
 
 def finished(figure, axes, alt: str) -> Figure:
-    """Add the legend, below the plot where it hides nothing, and the alt text."""
+    """Add the legend, below the plot where it hides nothing, and the alt text; label short log axes more closely."""
+    from matplotlib.ticker import LogLocator
+
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        if isinstance(axis.get_major_locator(), LogLocator) and high < 100 * low:     # one or two powers of ten
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 4 * low else range(1, 10)))
     handles, labels = axes.get_legend_handles_labels()
     shown = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label]
     if shown:

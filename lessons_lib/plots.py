@@ -71,6 +71,8 @@ def lines(series: dict, *, title: str, alt: str, xlabel: str, ylabel: str, log_x
     places = np.unique(np.concatenate([_numbers(parts[0], "x") for parts in series.values()]))
     if log_x and len(places) <= 10:
         axes.set_xticks(places)
+    elif not log_x and not (places % 1).any():                 # bits, steps and layers come whole
+        axes.xaxis.get_major_locator().set_params(integer=True)
     _mark(axes, marks or {}, len(series), log_y)
     return finished(figure, axes, alt)
 
@@ -130,7 +132,7 @@ def scatter(series: dict, *, title: str, alt: str, xlabel: str, ylabel: str, log
 
 @styled
 def grids(*tensors, titles: list[str], title: str | None = None, alt: str | None = None) -> Figure:
-    """Small tensors beside one another, each number in a coloured cell. The alt text lists the numbers by itself.
+    """Small tensors beside one another, each number in a coloured cell of one size. The alt text lists the numbers.
 
     tensors: one or two dimensions, at most MOST_GRID_NUMBERS numbers each. titles: one for each tensor.
     """
@@ -151,6 +153,7 @@ def grids(*tensors, titles: list[str], title: str | None = None, alt: str | None
     for axes, rows, name in zip(figure.subplots(*shape, squeeze=False, gridspec_kw=ratios).flat, tables, titles,
                                 strict=True):
         _draw_grid(axes, rows, name, font=min(10, 105 * cell / (longest + 1)))
+        axes.set(**{"xlim": (-0.5, max(widths) - 0.5)} if stacked else {"ylim": (max(heights) - 0.5, -0.5)})
     spoken = [f"{name}: " + "; ".join(" ".join(map(_short, row)) for row in rows)
               for rows, name in zip(tables, titles, strict=True)]
     return Figure(figure, alt or f"{title or 'Grids of numbers'}. " + ". ".join(spoken) + ".")

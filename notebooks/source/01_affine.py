@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | quantize weights and read them back, weigh rounding against clipping, choose who shares a scale |
 # | You need first | lesson 00 (how to check an exercise and answer a question) |
-# | Minutes | 60 |
+# | Minutes | 70 |
 # | Points | 21 |
 
 # %% tags=["imports"]
@@ -67,7 +67,8 @@ restored = (codes.float() - zero_point) * scale
 plots.grids(weights, codes, restored, weights - restored, titles=["weights", "codes", "read back", "error"])
 
 # %% [markdown]
-# This map is called **affine**: a factor and a shift. The way back is not exact. The last row is what quantization costs.
+# This map is called **affine**: a factor and a shift. The way back is not exact. The last row is what quantization
+# costs.
 
 # %%
 plots.note(f"The largest error is {(weights - restored).abs().max():.4f}. Half a step is {scale / 2:.4f}: inside the "
@@ -76,8 +77,8 @@ plots.note(f"The largest error is {(weights - restored).abs().max():.4f}. Half a
 # %% [markdown]
 # ### Exercise: scale and zero point
 #
-# One case needs care. A range such as 2 to 5 does not hold zero. Its zero point would be no code at all, so the range is
-# widened to 0 to 5 first.
+# One case needs care. A range such as 2 to 5 does not hold zero. Its zero point would be no code at all, so the range
+# is widened to 0 to 5 first.
 
 # %% exercise="choose_qparams"
 def choose_qparams(low, high, bits):
@@ -189,8 +190,8 @@ plots.grids(unsigned, signed, unsigned.int() - signed.int(), titles=["unsigned",
 #
 # ## Why must zero be exact?
 #
-# A ReLU turns every negative value into exactly 0. Suppose zero had no code, because the codes were laid out from the low
-# end of the range, here -0.1, wherever they fall. Then every 0 comes back as some other value. Try it with 4 bits.
+# A ReLU turns every negative value into exactly 0. Suppose zero had no code, because the codes were laid out from the
+# low end of the range, here -0.1, wherever they fall. Then every 0 comes back as some other value. Try it with 4 bits.
 
 # %%
 outputs = torch.relu(torch.randn(100_000, generator=torch.Generator().manual_seed(1)))
@@ -206,8 +207,9 @@ def harm(restored):
 table({"zero has a code": harm(with_zero), "zero has none": harm(without_zero)})
 
 # %% [markdown]
-# Rounding errors elsewhere have both signs, and in a sum most of them cancel. An error at zero has one sign and is repeated at
-# every zero. It does not cancel. That is why the range is widened to hold zero and the zero point is a whole number.
+# Rounding errors elsewhere have both signs, and in a sum most of them cancel. An error at zero has one sign and is
+# repeated at every zero. It does not cancel. That is why the range is widened to hold zero and the zero point is a
+# whole number.
 #
 # ## Symmetric or asymmetric?
 #
@@ -266,7 +268,8 @@ plots.note(f"The symmetric scheme costs {lost['weights of a layer']:.1f} dB on t
 #
 # ## What is one bit worth?
 #
-# One bit more halves the step. Half the step is a quarter of the squared error, and a factor of 4 is 6.02 dB. Measure it.
+# One bit more halves the step. Half the step is a quarter of the squared error, and a factor of 4 is 6.02 dB. Measure
+# it.
 
 # %%
 widths = list(range(3, 13))
@@ -319,7 +322,7 @@ plots.lines({"rounding": (shares, rounding), "clipping": (shares, clipping), "bo
 
 # %% [markdown]
 # How far does the best range depend on the bits? Predict before you run the next cell: does it get wider or narrower
-# when there are more bits?
+# when there are more bits? (The library's search takes steps of 2.5 % of the range, coarser than those above.)
 
 # %%
 def clip_row(bits):
@@ -345,9 +348,9 @@ plots.grids(rows, affine.round_trip(rows, 4, "tensor"), affine.round_trip(rows, 
             titles=["weights", "one scale", "a scale a row"])
 
 # %% [markdown]
-# With one scale for the whole **tensor** the step is 1, and the two small rows all but vanish. With a scale for each output
-# **channel** each row keeps its own step. The matrix product allows it: an output is the sum over one row, so its scale
-# can be multiplied in at the end.
+# With one scale for the whole **tensor** the step is 1, and the two small rows all but vanish. With a scale for each
+# output **channel** each row keeps its own step. The matrix product allows it: an output is the sum over one row, so
+# its scale can be multiplied in at the end.
 
 # %% exercise="quantize_per_channel"
 def quantize_per_channel(weight, bits):
@@ -484,8 +487,8 @@ quiz.check(int_matmul)
 # %% [markdown]
 # ### Back to 8 bits
 #
-# The next layer wants 8-bit codes again, so the accumulator must be **requantized**. The factor is a real number, below 1
-# in practice:
+# The next layer wants 8-bit codes again, so the accumulator must be **requantized**. The factor is a real number, below
+# 1 in practice:
 #
 # $$q_y = z_y + \text{round}\left(M \cdot \text{accumulator}\right), \qquad M = \frac{s_x s_w}{s_y}$$
 #
@@ -532,7 +535,7 @@ plots.note(f"Of {y_codes.numel():,} output codes, {(apart > 0).sum():,} differ f
 #
 # ## Try it
 #
-# Turn three knobs on the layer with the long tail. The ticks above the histogram are the values that have a code. Which
+# Turn three knobs on the layer with the long tail. The dots above the histogram are the values that have a code. Which
 # setting keeps the most decibels at 4 bits?
 
 # %%

@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | read the bits of a number, predict where a format overflows or loses small numbers, count true bits per weight |
 # | You need first | lesson 01 (scale, code, signal to noise) |
-# | Minutes | 50 |
+# | Minutes | 75 |
 # | Points | 19 |
 
 # %% tags=["imports"]
@@ -30,9 +30,9 @@ quiz = lesson("02")
 table({name: {"sign, exponent, fraction": formats.bit_string(-6.5, name)} for name in ("FP32", "FP16", "BF16")})
 
 # %% [markdown]
-# Every one of them is scientific notation in base two: $-6.5 = -1.625 \cdot 2^2$. One bit for the **sign**. Some bits for
-# the power of two, the **exponent**. The rest for the 0.625 behind the point, the **fraction**. The 1 before the point
-# is always there, so it is not stored.
+# Every one of them is scientific notation in base two: $-6.5 = -1.625 \cdot 2^2$. One bit for the **sign**. Some bits
+# for the power of two, the **exponent**. The rest for the 0.625 behind the point, the **fraction**. The 1 before the
+# point is always there, so it is not stored.
 #
 # The exponent must be able to be negative. So the field $E$ holds the exponent plus a constant, the **bias** $b$. With
 # $m$ fraction bits, read as a whole number $F$:
@@ -97,7 +97,8 @@ table(reach)
 # %% [markdown]
 # - **TF32** has the range of FP32 and the precision of FP16. It lives inside the matrix units of NVIDIA GPUs. In memory
 #   such a number takes 32 bits.
-# - **BF16** is FP32 with its last 16 bits cut off. **FP16** has three bits less for the exponent and more for the fraction.
+# - **BF16** is FP32 with its last 16 bits cut off. **FP16** has three bits fewer for the exponent and
+#   three more for the fraction.
 # - **FP8** comes as **E4M3** and **E5M2**, named by their bits. E4M3 gives up infinity: its highest exponent holds
 #   ordinary numbers, and the pattern of ones alone is NaN.
 # - **E2M1** has four bits and eight magnitudes: 0, 0.5, 1, 1.5, 2, 3, 4 and 6.
@@ -126,13 +127,13 @@ plots.lines({name: relative_steps(name) for name in names}, log_x=True, log_y=Tr
 
 # %% [markdown]
 # Inside the range a float has the same *relative* precision everywhere, but for the teeth. That is the difference from
-# lesson 01: a quantizer with a scale has the same *absolute* step everywhere. At the low end, where the subnormal numbers
-# are, the absolute step stays and the relative one grows.
+# lesson 01: a quantizer with a scale has the same *absolute* step everywhere. At the low end, where the subnormal
+# numbers are, the absolute step stays and the relative one grows.
 #
 # ## Which way is a number rounded?
 #
-# To the nearest. Halfway between two neighbours, to the one whose last fraction bit is 0: **ties to even**. From 2048 on
-# the neighbours in FP16 are 2 apart, so odd numbers are ties. Put in ties, and FP32 numbers right beside them.
+# To the nearest. Halfway between two neighbours, to the one whose last fraction bit is 0: **ties to even**. From 2048
+# on the neighbours in FP16 are 2 apart, so odd numbers are ties. Put in ties, and FP32 numbers right beside them.
 
 # %%
 ties = torch.tensor([2049.0, 2051.0, 2053.0])
@@ -145,8 +146,8 @@ plots.grids(formats.round_to(ties, "FP16").int(), formats.round_to(above, "FP16"
 #
 # ### Beyond the largest number
 #
-# Formats with infinity overflow to it. E4M3 has none, and here conventions part: torch keeps the largest number, which is
-# called **saturating**. Other libraries give NaN. A file that says "FP8" does not say which.
+# Formats with infinity overflow to it. E4M3 has none, and here conventions part: torch keeps the largest number, which
+# is called **saturating**. Other libraries give NaN. A file that says "FP8" does not say which.
 
 # %%
 large = torch.tensor([448.0, 500.0, 1e6])
@@ -209,8 +210,8 @@ plots.note(f"The largest of all outputs is {largest[top]:.0f}, in `{top}`; half 
 # %% [markdown]
 # ## What does BF16 absorb?
 #
-# BF16 hardly ever overflows. Its weak side is the short fraction. Add 1 again and again, and round the sum to the format
-# after every step, as an accumulator of that format would. Predict first: which format stops where?
+# BF16 hardly ever overflows. Its weak side is the short fraction. Add 1 again and again, and round the sum to the
+# format after every step, as an accumulator of that format would. Predict first: which format stops where?
 
 # %%
 def running_sums(dtype, steps=4096):
@@ -232,8 +233,8 @@ plots.lines({name: (counted, seen) for name, seen in sums.items()}, log_x=True, 
                 f"{sums['FP16'][-1]:,.0f}, FP32 goes on to {sums['FP32'][-1]:,.0f}.")
 
 # %% [markdown]
-# From 256 on the neighbours in BF16 are 2 apart. 256 + 1 is a tie and goes back to 256. The small number is **absorbed**.
-# That is why matrix kernels add up BF16 products in FP32.
+# From 256 on the neighbours in BF16 are 2 apart. 256 + 1 is a tie and goes back to 256. The small number is
+# **absorbed**. That is why matrix kernels add up BF16 products in FP32.
 #
 # It also happens to weights in training. A step of Adam moves a weight by about the learning rate. If that is less than
 # half a step of the format, the weight stays where it is. How many weights of a real layer does one step fail to move?
@@ -255,8 +256,10 @@ plots.note(f"At {own_rate:g}, the rate this teacher was trained with, {stuck[own
 
 # %% [markdown]
 # FP16 has a problem of its own in training: gradients are small. Below half of its smallest number they become 0, and
-# below its smallest normal number they lose fraction bits. Take the gradients of one batch. The remedy multiplies the loss by a constant before going back, here 1024, and divides the
-# gradients by it afterwards, in FP32. It is called **loss scaling**.
+# below its smallest normal number they lose fraction bits.
+#
+# The remedy multiplies the loss by a constant before the backward pass, here 1024, and divides the gradients by it
+# afterwards, in FP32. It is called **loss scaling**. Take the gradients of one batch, without it and with it.
 
 # %%
 learner = copy.deepcopy(teacher).requires_grad_(True)
@@ -282,15 +285,15 @@ plots.note(f"In this model {fates['FP16']['become 0']} vanish, and {fates['FP16'
 # %% [markdown]
 # ## Fewer bits: codes of four
 #
-# An INT8 or INT4 code is a whole number in **two's complement**: the highest bit counts negative. Four bits count -8, 4,
-# 2 and 1.
+# An INT8 or INT4 code is a whole number in **two's complement**: the highest bit counts negative. Four bits count -8,
+# 4, 2 and 1.
 
 # %%
 table({f"{code}": {"INT4": f"{code & 15:04b}", "INT8": f"{code & 255:08b}"} for code in (7, 1, 0, -1, -8)}, name="code")
 
 # %% [markdown]
-# No processor reads four bits from memory; the smallest piece is a byte. So two codes share one. The first of a pair goes
-# into the four low bits, the second into the four high ones. (Libraries differ in this order, too.)
+# No processor reads four bits from memory; the smallest piece is a byte. So two codes share one. The first of a pair
+# goes into the four low bits, the second into the four high ones. (Libraries differ in this order, too.)
 
 # %%
 pair = torch.tensor([3, -2], dtype=torch.int8)
@@ -342,8 +345,8 @@ quiz.check(unpack_int4)
 torch.special.ndtri(torch.tensor([0.5, 0.7, 0.9]))
 
 # %% [markdown]
-# Zero must have a code, and 16 is even. So one side gets one value more: 8 positive, 0, and 7 negative. The probability 1
-# has no finite quantile, so both sides start at 0.9677083 instead.
+# Zero must have a code, and 16 is even. So one side gets one value more: 8 positive, 0, and 7 negative. The probability
+# 1 has no finite quantile, so both sides start at 0.9677083 instead.
 
 # %% exercise="nf4_codebook"
 def nf4_codebook(offset=0.9677083):
@@ -362,8 +365,8 @@ def nf4_codebook(offset=0.9677083):
 quiz.check(nf4_codebook)
 
 # %% [markdown]
-# To use it, divide each block of 64 weights by its largest magnitude, and take the nearest of the 16 values. Between two
-# neighbours the border lies halfway.
+# To use it, divide each block of 64 weights by its largest magnitude, and take the nearest of the 16 values. Between
+# two neighbours the border lies halfway.
 
 # %%
 codebook = formats.nf4_codebook()
@@ -410,7 +413,10 @@ quiz.check(bits_per_weight)
 # ### Microscaling: a power of two for each block
 #
 # New accelerators multiply **microscaling** blocks directly: 32 small floats that share one power of two. The shared
-# scale is an exponent alone, 8 bits. Here is a block of four, to be read by hand, with E2M1 elements.
+# scale is an exponent alone, 8 bits. It is chosen so that the largest number of the block, divided by it, lands in the
+# top power of two of the elements: for E2M1 between 4 and 8. Beyond 6, the largest element, it is cut.
+#
+# Here is a block of four, to be read by hand, with E2M1 elements.
 
 # %%
 block = torch.tensor([[0.02, -0.11, 0.3, 0.05]])
@@ -458,8 +464,9 @@ plots.bars(labelled, xlabel="signal to noise on one layer (dB)",
 
 # %% [markdown]
 # An FP8 float spends bits on a range that a scaled row does not need. Floats pay off where sizes differ widely and no
-# scale can follow: in activations and gradients. Blocks do not help E4M3 here: a float has the same relative step at any
-# size, and a power of two cannot put the largest number of a block exactly on 448. What falls between 448 and 512 is cut.
+# scale can follow: in activations and gradients. Blocks do not help E4M3 here: a float has the same relative step at
+# any size. And a power of two cannot put the largest number of a block exactly on 448. It lands between 256 and 512,
+# and what falls between 448 and 512 is cut.
 #
 # ## The teacher in 16 bits
 #
@@ -547,8 +554,8 @@ plots.bars(shares, xlabel="bytes of the file (% of FP32)",
 # %% [markdown]
 # ## Try it
 #
-# Make your own float. Of 8 bits, how many should be exponent? The ticks are the numbers of your format, scaled so that
-# the largest falls on the largest value. Compare the weights with the gradients from above: they have a long tail.
+# Make your own float. Of 8 bits, how many should be exponent? The dots on top are the numbers of your format, scaled so
+# that the largest falls on the largest value. Compare the weights with the gradients from above: they have a long tail.
 
 # %%
 kinds = {"weights": weight.flatten()[::16], "gradients": gradients[::16]}

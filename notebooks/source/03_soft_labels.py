@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | soften a teacher's answers, write the distillation loss for sentences and for tokens |
 # | You need first | lesson 00; softmax and cross-entropy in PyTorch |
-# | Minutes | 50 |
+# | Minutes | 60 |
 # | Points | 16 |
 
 # %% tags=["imports"]
@@ -91,7 +91,7 @@ quiz.check(soften)
 # %% [markdown]
 # ### How unsure is a label?
 #
-# One number says how flat a label is, its **entropy**, measured in nats:
+# One number says how flat a label is, its **entropy**. With the natural logarithm its unit is the **nat**:
 #
 # $$H(p) = -\sum_i p_i \log p_i$$
 #
@@ -142,8 +142,8 @@ flattest = unsure.argsort(descending=True)[:4].tolist()
 tables.table([described(i) for i in flattest], "The flattest labels")
 
 # %% [markdown]
-# Most of them name nothing that belongs to a topic; only the article around them does. In the second kind two topics are
-# likely and the rest is ruled out: the product of the two largest probabilities is highest.
+# Most of them name nothing that belongs to a topic; only the article around them does. In the second kind two topics
+# are likely and the rest is ruled out: the product of the two largest probabilities is highest.
 
 # %%
 largest, second_largest = labels.topk(2, dim=-1).values.unbind(-1)
@@ -151,8 +151,8 @@ rivals = (largest * second_largest).argsort(descending=True)[:8].tolist()
 tables.table([described(i) for i in rivals], "Two topics at once")
 
 # %% [markdown]
-# Judge for yourself whether the labels of the corpus are the only right ones. Business, politics and technology overlap,
-# and a student trained on hard labels alone is punished for every doubt that you may share with the teacher.
+# Judge for yourself whether the labels of the corpus are the only right ones. Business, politics and technology
+# overlap, and a student trained on hard labels alone is punished for every doubt that you may share with the teacher.
 
 # %% [markdown]
 # ### Dark knowledge
@@ -607,8 +607,8 @@ quiz.check(token_distillation_loss)
 # %% [markdown]
 # ## Try it
 #
-# Turn the temperature on a sentence that the teacher is unsure of. From which temperature on do you see the third topic?
-# From which on can you no longer tell a sentence with two rivals from a flat one?
+# Turn the temperature on a sentence that the teacher is unsure of. From which temperature on do you see the third
+# topic? From which on can you no longer tell a sentence with two rivals from a flat one?
 
 # %%
 def show_label(sentence, T=1):

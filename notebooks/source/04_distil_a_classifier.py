@@ -33,8 +33,8 @@ student_says = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
 labels = torch.tensor([0, distillation.UNLABELLED, distillation.UNLABELLED])
 
 # %% [markdown]
-# The loss is the one of lesson 03, with a soft term from the teacher and a hard term from the labels. A sentence without
-# a label counts in the soft term alone.
+# The loss is the one of lesson 03, with a soft term from the teacher and a hard term from the labels. A sentence
+# without a label counts in the soft term alone.
 #
 # $$L = \alpha \cdot T^2\, \mathrm{KL}(\text{teacher} \,\|\, \text{student}) + (1 - \alpha) \cdot \text{cross-entropy}(\text{labels})$$
 #
@@ -113,8 +113,9 @@ plots.note(f"{len(kept):,} sentences, {measure.size_on_disk(kept) / 1000:,.0f} k
 # teacher's layers instead of random numbers. Which two?
 #
 # The **first** two are used to what the embeddings give them. But what a head reads comes out of the last layer. The
-# usual answer is to take them evenly spaced (**alternate**), with the last one among them: student layer $i$ stands for a
-# stretch of the teacher, and copies the layer at its end. Whether that is better is one of the things we shall measure.
+# usual answer is to take them evenly spaced (**alternate**), with the last one among them: student layer $i$ stands for
+# a stretch of the teacher, and copies the layer at its end. Whether that is better is one of the things we shall
+# measure.
 #
 # $$\text{layer}(i) = \left\lfloor \frac{(i + 1)\; n_\text{teacher}}{n_\text{student}} \right\rfloor - 1$$
 
@@ -142,16 +143,18 @@ quiz.check(take_layers)
 # %% [markdown]
 # ### A trap
 #
-# The teacher's layers were shaped by *all* labels. A student that copies them and then learns from a few labels has seen
-# more than a few. To be fair to the student without a teacher, all students of this lesson start from the encoder as it
-# was **before** anybody showed it a topic, unless we say otherwise. Further down you will see how much the trap is worth.
+# The teacher's layers were shaped by *all* labels. A student that copies them and then learns from a few labels has
+# seen more than a few. To be fair to the student without a teacher, all students of this lesson start from the encoder
+# as it was **before** anybody showed it a topic, unless we say otherwise. Further down you will see how much the trap
+# is worth.
 
 # %% [markdown]
 # ## One run
 #
-# Training a student takes seconds. To say that one way of training beats another takes several seeds of each, with every
-# setting, and that takes longer than a lesson. So the whole grid was run once, as a **study**, and its table came with
-# this course. Before you believe the table, run one of its cells yourself: the same code, the same seed, your machine.
+# Training a student takes seconds. To say that one way of training beats another takes several seeds of each, with
+# every setting, and that takes longer than a lesson. So the whole grid was run once, as a **study**, and its table came
+# with this course. Before you believe the table, run one of its cells yourself: the same code, the same seed, your
+# machine.
 
 # %%
 distil_classifier = study.load("distil_classifier")
@@ -403,14 +406,15 @@ tables.table([{"with": name, "weak teacher minus no teacher": points(each), "ver
               for name, each in harm.items()])
 
 # %% [markdown]
-# The soft term outweighs the labels here, so the student learns to be wrong where its teacher is, even on sentences
-# whose labels it was shown. Before you distil, measure the teacher on held-out data, beside the student that needs none.
+# The soft term outweighs the labels here. So, it seems, the student learns to be wrong where its teacher is, even on
+# sentences whose labels it was shown. Before you distil, measure the teacher on held-out data, beside the student that
+# needs none.
 
 # %% [markdown]
 # ## What did it cost, what did it buy?
 #
-# Size is the saved file. Latency is one sentence at a time, teacher and student in turns. How long a sentence takes does
-# not depend on what the weights hold, so an untrained student will do.
+# Size is the saved file. Latency is one sentence at a time, teacher and student in turns. How long a sentence takes
+# does not depend on what the weights hold, so an untrained student will do.
 
 # %%
 large, small = models.topic_teacher(), models.topic_student(grid.SETTINGS["n_layers"], source="encoder")
@@ -468,7 +472,8 @@ tables.table({name: kept_share(*way) for name, way in ways.items()}, unit="% kep
 # %% [markdown]
 # ## Try it
 #
-# Choose a temperature and a weight and see every seed. Before you move a control, say which of the two will matter more.
+# Choose a temperature and a weight and see every seed. Before you move a control, say which of the two will matter
+# more.
 
 # %%
 def show_setting(T, alpha):
@@ -554,7 +559,7 @@ quiz.ask("7", answer=...)
 # - Raphael Tang, Yao Lu, Linqing Liu, Lili Mou, Olga Vechtomova, Jimmy Lin: *Distilling Task-Specific Knowledge from
 #   BERT into Simple Neural Networks*, 2019, arXiv:1903.12136. Distilling on text without labels.
 # - Iulia Turc, Ming-Wei Chang, Kenton Lee, Kristina Toutanova: *Well-Read Students Learn Better: On the Importance of
-#   Pre-training Compact Models*, 2019, arXiv:1908.08962. Why scratch is hard to beat only with much text.
+#   Pre-training Compact Models*, 2019, arXiv:1908.08962. Pretraining first, then distilling.
 # - Victor Sanh, Lysandre Debut, Julien Chaumond, Thomas Wolf: *DistilBERT, a distilled version of BERT*, 2019,
 #   arXiv:1910.01108. Lesson 06 follows it.
 # - Lucas Beyer, Xiaohua Zhai, Amélie Royer, Larisa Markeeva, Rohan Anil, Alexander Kolesnikov: *Knowledge distillation:

@@ -44,8 +44,8 @@ tables.table(counted, f"Numbers computed for “{short}”", unit="numbers")
 # how much every token looked at every other. Both are there for the asking. This lesson lets the student imitate them,
 # in three ways, and measures what each way buys.
 #
-# All three need an answer to one question first. The teacher has six layers, the student two. Which layer should
-# imitate which?
+# To imitate states or maps layer by layer, one question must be answered first. The teacher has six layers, the student
+# two. Which layer should imitate which?
 
 # %% [markdown]
 # ## Which layer imitates which?
@@ -339,9 +339,12 @@ plots.note(f"{setup['few_per_topic']} labelled sentences a topic, {setup['transf
            f"{setup['steps']} steps of {setup['batch_size']}, and {len(studied.SEEDS)} seeds of every setting.")
 
 # %% [markdown]
-# A feature loss is added to the output loss with a weight. The losses differ in size a thousandfold, so each needs a
-# weight of its own. It was chosen on validation sentences, which no reported figure uses. The output loss had its turn
-# in lesson 04: five learning rates to choose from.
+# A feature loss is added to the output loss with a weight. The losses differ much in size, as the table above shows, so
+# each needs a weight of its own. It was chosen on validation sentences, which no reported figure uses. The output loss
+# had its turn in lesson 04: five learning rates to choose from.
+#
+# In the tables *tokens* stands for the relations between tokens, and *examples* for the relations between the sentences
+# of a batch, distances and angles together.
 
 # %%
 grid = study.load("features")
@@ -362,8 +365,8 @@ live
 plots.note(f"The live run is {'where the table expects it' if live.within else 'NOT where the table expects it'}.")
 
 # %% [markdown]
-# Now the table. The dashed comparison is always with the student that has the output loss alone. **Beats** means, in
-# this course, that the 95 % interval of the paired difference lies above zero.
+# Now the table. The comparison is always with the student that has the output loss alone. **Beats** means, in this
+# course, that the 95 % interval of the paired difference lies above zero.
 
 # %%
 rows = {name: studied.rows(table, name) for name in studied.settings()}
@@ -390,8 +393,8 @@ tables.table([{"losses": name, "accuracy": format(scores[name], ".1%"),
 
 # %% [markdown]
 # Read it in two halves. The first four rows after the output loss have **no** output loss: the few labels train the
-# head, and the teacher speaks only through its insides. (A batch would hold one labelled sentence at most, so these
-# students see each of them a dozen times as often.) The next four have both. The last has everything.
+# head, and the teacher speaks only through its insides. (A batch would hold one labelled sentence or none, most of the
+# time, so these students see each of them a dozen times as often.) The next four have both. The last has everything.
 
 # %%
 alone = [name for name in studied.FEATURES if gains[name].beats]
@@ -402,9 +405,10 @@ plots.note(f"Better than the output loss alone: in its place, {', '.join(alone) 
            f"All four together: {100 * gains['all four'].value:+.1f} points, {verdict(gains['all four'])}.")
 
 # %% [markdown]
-# Look at the first half again. A loss in place of the output loss does well when it settles what the head reads. Hints
-# on the last layer do: they fix the very vectors whose mean goes into the head. Attention maps say where to look and
-# not what to say, and relations between tokens leave open what their sum stands for.
+# Look at the first half again. A reading that fits, and that no run here tests: a loss in place of the output loss does
+# well when it settles what the head reads. Hints on the last layer do: they fix the very vectors whose mean goes into
+# the head. Attention maps say where to look and not what to say, and relations between tokens leave open what their sum
+# stands for.
 #
 # Why might the insides add so little in the second half, when they carried the papers of their time? Those papers
 # distilled general models on tasks with two or three classes, from teachers of twelve layers and more. Our student
@@ -464,7 +468,8 @@ claims.show("05", {
         f"beside the output loss {len(beside)} of {len(studied.FEATURES)} beat it, in its place {len(alone)}; all four "
         f"together {100 * gains['all four'].value:+.1f} points",
         agrees=bool(gains["all four"].beats and len(beside) == len(studied.FEATURES)) or ("partly" if beside else False),
-        why="With a student cut out of its teacher and thousands of soft labels, the output loss leaves little to gain."),
+        why="A likely reason, not tested here: with layers of the teacher's own encoder and thousands of soft labels, the "
+            "output loss leaves little to gain."),
     "distilled-size": claims.Measured(
         f"two of six layers: {speed.value:.1f} times as fast, {1 - student_bytes / teacher_bytes:.0%} smaller, "
         f"{100 * lost:.1f} points lost with {best}",

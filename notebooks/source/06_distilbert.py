@@ -38,11 +38,11 @@ quiz = lesson("06")
 # %% [markdown]
 # ## What is there to imitate before there is a task?
 #
-# In lesson 04 a student learned one task from a teacher of that task. Now suppose you do not know the tasks yet. You have
-# a large **encoder**, text without labels, and the wish for a smaller encoder that serves many tasks later.
+# In lesson 04 a student learned one task from a teacher of that task. Now suppose you do not know the tasks yet. You
+# have a large **encoder**, text without labels, and the wish for a smaller encoder that serves many tasks later.
 #
-# This is **general distillation**, and DistilBERT is its best known result. It takes four steps, and you will take all of
-# them here:
+# This is **general distillation**, and DistilBERT is its best known result. It takes four steps, and you will take all
+# of them here:
 #
 # 1. Give the teacher something to say about plain text: it guesses hidden words.
 # 2. Cut a student out of it: some of its layers, and all that is not a layer.
@@ -69,9 +69,9 @@ masked, labels = masking.mask_tokens(ids, torch.tensor([0, 1, 2]), mask_id=3, vo
 plots.grids(ids, masked, labels, titles=["the text", "what the model sees (3 is [MASK])", "what it has to say"])
 
 # %% [markdown]
-# Three tokens were **chosen**; in a long text it would be 15 % of them. Start, end and padding drew low numbers too, and
-# were left alone. The model is asked what stood at the chosen places, and about nothing else: the label -100 means *not
-# asked*. Of the chosen tokens
+# Three tokens were **chosen**; in a long text it would be 15 % of them. Start, end and padding drew low numbers too,
+# and were left alone. The model is asked what stood at the chosen places, and about nothing else: the label -100 means
+# *not asked*. Of the chosen tokens
 #
 # - 80 % show the special token `[MASK]`,
 # - 10 % show a random token,
@@ -170,9 +170,9 @@ sentences = ["The prime [MASK] said the country would vote in May.", "The film w
 tables.table([{"sentence": sentence, "best guesses": ", ".join(guesses(teacher, sentence))} for sentence in sentences])
 
 # %% [markdown]
-# How good are such guesses? Their **masked-language loss** is the mean cross-entropy with the words that stood there, in
-# nats a guess. Two marks to compare with: guessing evenly over the vocabulary, and always naming words by how often they
-# occur, without a look at the sentence.
+# How good are such guesses? Their **masked-language loss** is the mean cross-entropy with the words that stood there,
+# in nats a guess. Two marks to compare with: guessing evenly over the vocabulary, and always naming words by how often
+# they occur, without a look at the sentence.
 
 # %%
 def silent():
@@ -208,18 +208,19 @@ plots.bars(levels, title=f"{STEPS} steps bring the loss to {alone:.2f} with a fr
            xlabel="masked-language loss on held-out sentences (nats a guess)")
 
 # %% [markdown]
-# The encoder was last trained to compare whole sentences. What the head needs at a masked position, a hint of the missing
-# word, is hardly there to be read. A head alone cannot put it there.
+# In these few steps the head alone gets no further than naming words by their frequency. A likely reason: the encoder
+# was last trained to compare whole sentences. What the head needs at a masked position, a hint of the missing word, is
+# hardly there to be read, and a head cannot put it there.
 
 # %% [markdown]
 # ## Three losses
 #
 # ### Soft targets, and the word itself
 #
-# The first two losses you know from lesson 03; the classes are the tokens of the vocabulary. At every chosen position the
-# teacher gives a probability to each token, and its second and third guess tell the student which words *could* stand
-# there. That is $L_\text{soft} = T^2\, \mathrm{KL}(\text{teacher} \,\|\, \text{student})$. The **masked-language loss**
-# $L_\text{masked}$ is the hard one: the cross-entropy with the word that stood there.
+# The first two losses you know from lesson 03; the classes are the tokens of the vocabulary. At every chosen position
+# the teacher gives a probability to each token, and its second and third guess tell the student which words *could*
+# stand there. That is $L_\text{soft} = T^2\, \mathrm{KL}(\text{teacher} \,\|\, \text{student})$. The **masked-language
+# loss** $L_\text{masked}$ is the hard one: the cross-entropy with the word that stood there.
 #
 # Logits are needed at the chosen positions alone. That is where the time would go:
 
@@ -271,8 +272,8 @@ quiz.check(cosine_loss)
 # %% [markdown]
 # ### Exercise: all three
 #
-# The loss of DistilBERT is a weighted sum. Its authors' code uses the weights 5 (soft), 2 (masked-language) and 1 (cosine)
-# at $T = 2$, and so does this lesson.
+# The loss of DistilBERT is a weighted sum. Its authors' code uses the weights 5 (soft), 2 (masked-language) and 1
+# (cosine) at $T = 2$, and so does this lesson.
 #
 # $$L = w_1 L_\text{soft} + w_2 L_\text{masked} + w_3 L_\text{cosine}$$
 
@@ -317,8 +318,8 @@ taken = distillation.take_layers(6, 3)
 taken
 
 # %% [markdown]
-# and in the student these are layers 0, 1 and 2. Embeddings and head come along as they are. In PyTorch a model is filled
-# from its **state**, a dict of tensors by name, so cutting is a matter of names.
+# and in the student these are layers 0, 1 and 2. Embeddings and head come along as they are. In PyTorch a model is
+# filled from its **state**, a dict of tensors by name, so cutting is a matter of names.
 
 # %% [markdown]
 # ### Exercise: a state for the student
@@ -345,8 +346,8 @@ quiz.check(init_from_teacher)
 # %% [markdown]
 # ## Distil on plain text
 #
-# A few steps here and now, with three layers. Both models see the same masked sentences; the teacher answers, the student
-# follows. How far apart are they before and after?
+# A few steps here and now, with three layers. Both models see the same masked sentences; the teacher answers, the
+# student follows. How far apart are they before and after?
 
 # %%
 cut = general_distillation.new_student(teacher, 3)
@@ -396,8 +397,8 @@ tables.table([{"model": name, "best guesses": ", ".join(guesses(model, sentence)
 # ## Teach it the topics
 #
 # Now step 4. The grid of this lesson's study: students of one to four layers, with general distillation first and
-# without, three seeds of each, then equally many steps on labelled sentences. You run one cell of it here; the table came
-# with the course.
+# without, three seeds of each, then equally many steps on labelled sentences. You run one cell of it here; the table
+# came with the course.
 
 # %%
 distilbert = study.load("distilbert")
@@ -415,7 +416,7 @@ plots.note(f"The table holds {len(table)} runs, {table.seconds / 60:.0f} minutes
 
 # %% [markdown]
 # To be fair to both ways, the learning rates were chosen on validation sentences, for each way by itself, from the same
-# list, with three layers.
+# list, with three layers. Where the best rate stands at the end of a list, one beyond it might do better still.
 
 # %%
 def on_validation(way, **rate):
@@ -497,11 +498,14 @@ plots.note("By the rule of this course, three seeds and an interval above zero, 
            "with " + (", ".join(won) if won else "none of these depths") + ".")
 
 # %% [markdown]
-# A better guesser of words need not be a better judge of topics. The topics come with labels for thousands of sentences,
-# and those labels teach the cut-out layers to work together as well. Also, this encoder had been trained to compare the
-# meaning of sentences; every step of guessing words leads away from that. Beware of the other direction too: the distilled
-# student took more steps in all, on plain text. Where it does gain, part of the gain may be due to the text alone, and a
-# control that takes as many masked-language steps without a teacher would have to show how much.
+# A better guesser of words need not be a better judge of topics. Two reasons are likely, and neither is tested here.
+# The topics come with labels for thousands of sentences, and those labels teach the cut-out layers to work together as
+# well. And this encoder had been trained to compare the meaning of sentences; every step of guessing words may lead
+# away from that.
+#
+# Beware of the other direction too: the distilled student took more steps in all, on plain text. Where it does gain,
+# part of the gain may be due to the text alone, and a control that takes as many masked-language steps without a
+# teacher would have to show how much.
 
 # %% [markdown]
 # ### Taught as long as the teacher
@@ -522,9 +526,9 @@ plots.bars({name: percent(each) for name, each in by_steps.items()}, marks={"tea
 # %% [markdown]
 # ## What did it cost, what did it buy?
 #
-# Parameters and bytes are counted from the saved classifier. Time is the encoder's alone, 32 tokens a sentence, all depths
-# in turns; how long it takes does not depend on what the weights hold. **Throughput** is sentences a second in batches of
-# 32, latency is one sentence at a time.
+# Parameters and bytes are counted from the saved classifier. Time is the encoder's alone, 32 tokens a sentence, all
+# depths in turns; how long it takes does not depend on what the weights hold. **Throughput** is sentences a second in
+# batches of 32, latency is one sentence at a time.
 
 # %%
 sizes = (*grid.DEPTHS, 6)
@@ -591,9 +595,9 @@ plots.scatter(curves | longer | {"teacher": ([1.0], [100 * best.value], [6])},
 # %% [markdown]
 # ## The published figures, and why ours differ
 #
-# DistilBERT was distilled from BERT-base. Its authors report, and we only quote: **40 % smaller, 60 % faster, 97 %** of the
-# teacher's score on the GLUE tasks. Half of the layers were taken there too, so why are the bytes another share? Sizes can
-# be counted without any weights:
+# DistilBERT was distilled from BERT-base. Its authors report, and we only quote: **40 % smaller, 60 % faster, 97 %** of
+# the teacher's score on the GLUE tasks. Half of the layers were taken there too, so why are the bytes another share?
+# Sizes can be counted without any weights:
 
 # %%
 Encoder, Config = type(teacher.encoder), type(teacher.encoder.config)      # transformers' BertModel and BertConfig
@@ -628,8 +632,8 @@ plots.note(f"Embeddings are {large[column]:.0f} % of BERT-base and {small[column
 # %% [markdown]
 # ## Try it
 #
-# Choose a depth and a width. When do embeddings dominate, and what does removing half of the layers save? Guess before you
-# move a control.
+# Choose a depth and a width. When do embeddings dominate, and what does removing half of the layers save? Guess before
+# you move a control.
 
 # %%
 def show_shape(n_layers=6, width=384):
@@ -660,8 +664,8 @@ claims.show("06", {
         "; ".join(f"{layers[depth]}: {faster[depth].value:.1f} times as fast, {smaller[depth]:.0%} smaller, "
                   f"{lost[depth]:.1f} points lost" for depth in grid.DEPTHS),
         True if any(all(in_range(depth)) for depth in grid.DEPTHS) else "partly",
-        "Speed and quality hold. The bytes do not: layers are less than half of this encoder, so taking layers alone "
-        "cannot make it half as large."),
+        f"Speed and quality hold with {' and '.join(layers[d] for d in layers if all(in_range(d)[::2])) or 'no depth'}. The "
+        "bytes do not: layers are less than half of this encoder, so taking layers alone cannot make it half as large."),
     "distilbert": claims.Measured(
         f"one layer has {left[1]:.0%} of the parameters and keeps {kept[1]:.1%} of the score at {faster[1].value:.1f} times "
         f"the speed; three layers have {left[3]:.0%}, keep {kept[3]:.1%}, taught as long as the teacher {kept_long:.1%}, at "

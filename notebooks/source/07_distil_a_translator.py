@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | distil a translator at word, sequence and hidden-state level, score translations with BLEU |
 # | You need first | lesson 04 (distilling, seeds, paired differences); what a transformer's encoder and decoder do |
-# | Minutes | 70 |
+# | Minutes | 80 |
 # | Points | 14 |
 
 # %% tags=["imports"]
@@ -266,9 +266,10 @@ quiz.check(word_level_loss)
 # **sequence-level** distillation. The student learns from one text, the teacher's best, instead of a distribution over
 # all texts, which nobody can write down.
 #
-# To find its best text the teacher does not take the likeliest piece each time. A **beam search** keeps several
-# beginnings, extends each by every piece and keeps the best of all. Since each piece multiplies the probability by less
-# than one, sums of log-probabilities are divided by the number of pieces before finished texts are compared.
+# To find its best text the teacher does not take the likeliest piece each time, which is called **greedy**. A **beam
+# search** keeps several beginnings, extends each by every piece and keeps the best of all. Since each piece multiplies
+# the probability by less than one, sums of log-probabilities are divided by the number of pieces before finished texts
+# are compared.
 
 # %%
 source = english.encode(held_out.select(range(200))["english"][:])
@@ -382,13 +383,13 @@ plots.note(f"Sequence level gains **{main:+.1f}** BLEU. Word level, on the pairs
            f"{in_words(gains['hidden states on top of sequence level'])}.")
 
 # %% [markdown]
-# Why does word level add so little? Look again at the table of next pieces. This teacher is almost sure at every place,
-# so its distributions say hardly more than the text does. A translator of real language hesitates between many good
-# wordings, and has more to tell. What the student cannot get from its few pairs, with any loss, is the phrases that
-# they do not hold.
+# Why does word level add so little? A likely reason: look again at the table of next pieces. This teacher is almost
+# sure at every place, so its distributions say hardly more than the text does. A translator of real language hesitates
+# between many good wordings, and may have more to tell. What the student cannot get from its few pairs, with any loss,
+# is the phrases that they do not hold.
 #
 # The intervals are wide. Every seed draws other pairs, and three seeds say little about how much that matters. A large
-# gain shows all the same; a gain of one or two BLEU would need more seeds.
+# gain shows all the same; a gain of two or three BLEU would need more seeds.
 
 # %% [markdown]
 # ### Was the baseline given a fair chance?

@@ -22,9 +22,8 @@ quiz = lesson("08")
 # %% [markdown]
 # ## What is known before, and what is not?
 #
-# Lesson 01 multiplied two matrices of codes. The weights do not change after training, so they are
-# quantized once. The other matrix, the **activations**, is different for every sentence. Its range is not known before it
-# arrives.
+# Lesson 01 multiplied two matrices of codes. The weights do not change after training, so they are quantized once. The
+# other matrix, the **activations**, is different for every sentence. Its range is not known before it arrives.
 #
 # **Dynamic** quantization looks at each input as it comes: find its range, quantize, multiply integers, scale back. No
 # data is needed beforehand. Here are the activations of three tokens, few enough to read.
@@ -144,13 +143,13 @@ table(kept, unit="signal to noise of the output (dB)")
 
 # %% [markdown]
 # torch.ao takes one range for the whole batch, and on x86 only seven bits of it, so that sums of two products fit into
-# 16 bits on older processors. That is quick on every processor, and costs exactness.
+# 16 bits on older processors, too. It costs exactness.
 #
 # ## The whole teacher
 #
 # Which parts of a model are worth it? Matrix products with weights: the linear layers. Layer norms and softmax are few
-# numbers and need their precision. The head has five outputs and stays too. Embeddings are a look-up and do not multiply
-# at all, but they are the larger half of this model's bytes. Make three versions.
+# numbers and need their precision. The head has five outputs and stays too. Embeddings are a look-up and do not
+# multiply at all, but they are the larger half of this model's bytes. Make three versions.
 
 # %%
 quantized = {"FP32": teacher, "INT8 linear": dynamic_int8.dynamic_int8(teacher),
@@ -209,9 +208,9 @@ plots.note(f"Measured on {at_threads}. Ours is {against:.2f} times as fast as to
 #
 # The formula is three lines. But each of its operations reads a whole matrix from memory and writes one back: the
 # absolute values, the rounded steps, the codes, the sums, and two products. Arithmetic is cheap, the way to memory is
-# not. The library takes a few rows at a time instead, so few that they stay in the core's cache from the first operation
-# to the last. And query, key and value read the same tensor, so it is quantized once for all three. Compare the three
-# lines with the rows on one layer.
+# not. The library takes a few rows at a time instead, so few that they stay in the core's cache from the first
+# operation to the last. And query, key and value read the same tensor, so it is quantized once for all three. Compare
+# the three lines with the rows on one layer.
 
 # %%
 def three_lines(x, w_codes, w_scales, bias):
@@ -233,8 +232,9 @@ table({name: {"p50 (ms)": timing.p50, "times as fast as FP32": one_layer.ratio("
 #
 # The rest of the way to memory lies between the layers: GELU, layer norm and the sum with the residual each read and
 # write all activations once more, whatever the weights are. A compiler merges quantizing with what comes before it.
-# `torch.compile` writes such a program in C++ and makes constants of the weights, packed once for the INT8 instructions.
-# It takes seconds and a C++ compiler, so here it compiles one of the six equal layers of the encoder, in FP32 and in INT8.
+# `torch.compile` writes such a program in C++ and makes constants of the weights, packed once for the INT8
+# instructions. It takes seconds and a C++ compiler, so here it compiles one of the six equal layers of the encoder, in
+# FP32 and in INT8.
 
 # %%
 block = teacher.encoder.encoder.layer[0]
@@ -257,7 +257,7 @@ plots.bars(merged_gains, marks={"as fast as FP32": 1}, xlabel="times as fast as 
 if dynamic_int8.can_compile():
     alone, both = merged_gains["FP32, compiled"], merged_gains["INT8, compiled"]
     plots.note(f"INT8 alone gives {merged_gains['INT8'].value:.2f} times, compiling alone {alone.value:.2f} times, both together "
-               f"{both.value:.2f} times. Fewer bits to multiply and fewer ways to memory are two different gains.")
+               f"{both.value:.2f} times. Fewer bits to multiply and fewer ways to memory are two different things.")
 else:
     plots.note("There is no C++ compiler here, so nothing was compiled. On Debian and Ubuntu: `apt install g++`; on macOS: "
                "`xcode-select --install`.")
@@ -294,8 +294,9 @@ plots.lines(series | {"as fast as FP32": (heights, [1] * len(heights))}, log_x=T
                 for name, found in curves.items()) + ".")
 
 # %% [markdown]
-# The larger layer wins earlier: its product grows with the weights, the overhead with the rows alone. The library's rule
-# was set where this was measured first: at least 131,072 weights and 64 rows. Your machine may say otherwise.
+# Expect the larger layer to win earlier: its product grows with the weights, the overhead with the rows alone. The
+# library's rule was set where this was measured first: at least 131,072 weights and 64 rows. Your curves may say
+# otherwise.
 
 # %% exercise="should_quantize"
 def should_quantize(kind, n_in, n_out, rows):
@@ -337,8 +338,8 @@ best, worst = max(grid, key=lambda s: grid[s].value), min(grid, key=lambda s: gr
 
 # %%
 plots.bars(groups, marks={"as fast as FP32": 1}, xlabel="INT8: times as fast as FP32, 95 % interval over the rounds",
-           title=f"From {grid[worst].value:.1f} times at batch {worst[0]}, length {worst[1]} to {grid[best].value:.1f} times at "
-                 f"batch {best[0]}, length {best[1]}: it depends",
+           title=f"From {grid[worst].value:.1f} times at batch {worst[0]}, length {worst[1]} (threads: {worst[2]}) to "
+                 f"{grid[best].value:.1f} times at batch {best[0]}, length {best[1]} (threads: {best[2]})",
            alt="Gain of INT8: " + "; ".join(f"batch {s}, length {n}, {c} threads {gain.value:.2f}"
                                             for (s, n, c), gain in grid.items()) + ".")
 
@@ -350,8 +351,8 @@ plots.note(f"INT8 is slower than FP32, with its whole interval below 1, in {len(
 # %% [markdown]
 # ## Is it the bits, or the instructions?
 #
-# The same sums three ways: FP32, int8 through `torch._int_mm`, and the same whole numbers as int32, for which there is no
-# fast matrix product. The numbers inside are equal in the last two. Only the instructions differ.
+# The same sums three ways: FP32, int8 through `torch._int_mm`, and the same whole numbers as int32, for which there is
+# no fast matrix product. The numbers inside are equal in the last two. Only the instructions differ.
 
 # %%
 left, right_codes = codes[:320], small.codes[:384].t()

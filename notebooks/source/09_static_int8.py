@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | calibrate activation ranges, see what poor data do to them, and smooth outliers away |
 # | You need first | lesson 08 (dynamic INT8: codes for activations, scales taken out of the sum) |
-# | Minutes | 60 |
+# | Minutes | 70 |
 # | Points | 15 |
 
 # %% tags=["imports"]
@@ -149,8 +149,8 @@ plots.note(f"{far.sum()} of {x.numel():,} values lie beyond the mark, for 32 sen
 # - **percentile**: leave a share out, one value in 1,000, say, half of them at either end.
 # - **least error**: try all ranges on a histogram, and add rounding and clipping up, as in lesson 01.
 # - **entropy**: keep the distribution. Try ranges, put what lies outside into the last bin, group the bins into as
-#   many as there are codes, and take the range whose grouped histogram has the smallest divergence (KL, lesson 03)
-#   from the ungrouped one. This is TensorRT's rule.
+#   many as there are codes, and take the range whose grouped histogram has the smallest divergence
+#   from the ungrouped one (KL, one number for how far two distributions are apart; lesson 03). This is TensorRT's rule.
 #
 # Before we use ours: do they choose what torch.ao's choose on the same data?
 
@@ -294,8 +294,8 @@ table([{"rule": rule, "median error, 8 bits": at8[0], "worst layer, 8 bits": at8
 # %%
 off, lost = medians["99.9 per cent"][0][1], curves["99.9 per cent"][1][0]
 plots.note(f"Look at the worst layers. With 99.9 per cent one layer is off by {off:.0%} of its output at 8 bits, and "
-           f"the accuracy changes by {lost:+.1f} points. A few huge values make most of such a layer's output, and "
-           "the layer norm after it takes much of that away. A layer's error warns; the accuracy decides.")
+           f"the accuracy changes by {lost:+.1f} points. A likely reason: a few huge values make most of such a layer's "
+           "output, and the layer norm after it takes much of that away. A layer's error warns; the accuracy decides.")
 
 # %% [markdown]
 # Least error has a range for each number of bits: with many it keeps the tail, with few it gives it up. Min-max and a
@@ -362,8 +362,8 @@ plots.lines(set_curves, xlabel="bits of the activations", ylabel="accuracy minus
 # %%
 plots.note(f"At 8 bits one sentence gives {at_eight['tiny']:+.1f} points and random letters "
            f"{at_eight['off-domain']:+.1f}, against {at_eight['representative']:+.1f} for 128 sentences of the right "
-           "kind. The textbook's warning does not show in *this* model: behind a layer norm, activations of any text "
-           f"fill nearly the same range. One broken value does show: {at_eight['outlier']:+.1f}.")
+           "kind. The textbook's warning does not show in *this* model: activations of any text fill nearly the same range, "
+           f"probably since a layer norm comes before them. One broken value does show: {at_eight['outlier']:+.1f}.")
 
 # %% [markdown]
 # Do not read this as a licence. A model whose inputs have no layer norm before them, such as pixels or sensor readings,
@@ -448,9 +448,9 @@ plots.lines({"activations": (ranks, act_max[order]), "weights": (ranks, w_max[or
                 f"{act_max.median():.1f}; weights stay between {w_max.min():.2f} and {w_max.max():.2f}.")
 
 # %% [markdown]
-# One scale for each channel of the *activations* would be the cure, but it cannot be taken out of the sum over $k$. A
-# division can. **SmoothQuant** (Xiao and others, 2023) divides each channel of the activations by a number $d_k$ and
-# multiplies the column of the weights that meets it. The product does not change:
+# One scale for each channel of the *activations* would be the cure, but it cannot be taken out of the sum over $k$. It
+# can be moved into the weights, though. **SmoothQuant** (Xiao and others, 2023) divides each channel of the activations
+# by a number $d_k$ and multiplies the column of the weights that meets it. The product does not change:
 #
 # $$\sum_k x_{ik} w_{jk} = \sum_k \frac{x_{ik}}{d_k}\,\big(d_k\, w_{jk}\big), \qquad
 # d_k = \frac{\max_i |x_{ik}|^{\alpha}}{\max_j |w_{jk}|^{1-\alpha}}$$
@@ -583,9 +583,9 @@ plots.bars(speed, marks={"as fast as FP32": 1}, xlabel="times as fast as FP32, 9
 
 # %% [markdown]
 # What else might a fixed range make possible? A compiler that knows all scales beforehand can join the steps from one
-# product to the next. That is what PT2E and torch.compile are for. Lesson 08 compiled dynamic layers, so compare the two
-# on equal terms. A whole encoder takes the compiler a minute; here is one feed-forward block of the teacher, two layers
-# and the GELU between them.
+# product to the next. That is what PT2E and torch.compile are for. Lesson 08 compiled dynamic layers, so compare the
+# two on equal terms. A whole encoder takes the compiler a minute; here is one feed-forward block of the teacher, two
+# layers and the GELU between them.
 
 # %%
 block = teacher.encoder.encoder.layer[1]
@@ -679,7 +679,7 @@ claims.show("09", {
         f"min-max, 8 bits: representative {at_eight['representative']:+.1f} points, one sentence "
         f"{at_eight['tiny']:+.1f}, letters {at_eight['off-domain']:+.1f}, an outlier {at_eight['outlier']:+.1f}",
         True if calibrated else "partly",
-        "Layer norms give any text nearly the same ranges. What decides is an outlier in the data, and the rule."),
+        "Any text gives nearly the same ranges here. What decides is an outlier in the data, and the rule."),
     "per-channel": claims.Measured(
         "accuracy minus FP32, a scale a channel against one a tensor: "
         + "; ".join(f"{bits} bits {shares['channel', bits].value:+.1f} against {shares['tensor', bits].value:+.1f}"
@@ -723,7 +723,7 @@ quiz.progress()
 # - Static: the range of each activation is fixed by calibration. What lies outside later is clipped.
 # - A zero point costs nothing at run time: its sum goes into the bias.
 # - At 8 bits most ranges will do. With fewer bits the rule decides: leave rare values out.
-# - Compare the ranges of your calibration sets. One outlier ruins min-max; percentiles and least error get over it.
+# - Compare the ranges of your calibration sets. One outlier ruins min-max; the other rules get over most of it.
 # - Outliers that sit in a few channels move into the weights: SmoothQuant.
 # - Layer by layer, static saves a search and adds a clamp. Compiled, fixed scales can save more. Measure both.
 #

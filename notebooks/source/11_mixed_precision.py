@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | measure how sensitive each layer is to few bits, and spend a budget of bytes where it helps |
 # | You need first | lesson 01 (scale, per channel, best clip); what a divergence is (KL, lesson 03) |
-# | Minutes | 50 |
+# | Minutes | 55 |
 # | Points | 13 |
 
 # %% tags=["imports"]
@@ -35,14 +35,14 @@ table([{"layer": layer} | {f"{bits} bits": f"{size} bytes, loss {loss:g}" for bi
        for layer, options in toy.items()])
 
 # %% [markdown]
-# Give every layer 4 bits, and add the bytes and the losses up. (Do losses add up? We come back to that.) Then spend the
-# same bytes otherwise: 2 bits for the patient layer in the middle, and what it gives back to the other two.
+# Give every layer 4 bits, and add the bytes and the losses up. (Do losses add up? We come back to that.) Then spend no
+# more bytes, but otherwise: 2 bits for the patient layer in the middle, and what it gives back to the other two.
 
 # %%
-same_bytes = {"first": 8, "middle": 2, "last": 8}
+otherwise = {"first": 8, "middle": 2, "last": 8}
 uniform = dict.fromkeys(toy, 4)
 table({name: {"bytes": mixed.total_bytes(toy, chosen), "loss": mixed.total_loss(toy, chosen)}
-       for name, chosen in {"4 bits everywhere": uniform, "8, 2, 8": same_bytes}.items()})
+       for name, chosen in {"4 bits everywhere": uniform, "8, 2, 8": otherwise}.items()})
 
 # %% [markdown]
 # That is **mixed precision**. It takes two things: knowing what each layer can bear, and a way to spend a budget.
@@ -131,8 +131,8 @@ per_megabyte = {unit: 1e6 * found[unit][3] / (counts[unit] * 3 / 8) for unit in 
 rank = 1 + sum(found[unit][3] > found["embeddings"][3] for unit in units)
 plots.note(f"At 3 bits the table of embeddings costs {found['embeddings'][3]:.4f} nats, place {rank} of {len(units)}. "
            f"But it is {counts['embeddings'] / sum(counts.values()):.0%} of the weights. For each megabyte it costs "
-           f"{per_megabyte['embeddings']:.5f}; the touchiest unit, *{touchy}*, costs {per_megabyte[touchy]:.4f}, the "
-           f"most patient, *{patient}*, {per_megabyte[patient]:.4f}. It is this ratio that a budget looks at.")
+           f"{per_megabyte['embeddings']:.4f}. By this ratio, which a budget looks at, *{patient}* is the most patient unit "
+           f"({per_megabyte[patient]:.4f}) and *{touchy}* the touchiest ({per_megabyte[touchy]:.4f}).")
 
 # %% [markdown]
 # ### What does another bit buy?
@@ -213,7 +213,7 @@ worst = max(a / b for a, b in zip(greedy, best, strict=True) if b)
 megabytes = [budget / 1e6 for budget in budgets]
 plots.lines({"greedy": (megabytes, greedy), "best of all": (megabytes, best)}, log_y=True,
             xlabel="budget (MB)", ylabel="predicted divergence (nats, log)",
-            title=f"Greedy loses at most {worst:.2f} times as much as the best allocation",
+            title=f"Greedy is as good as the best at {equal} of {len(budgets)} budgets, and {worst:.1f} times worse at one",
             alt=f"Two falling curves over budgets from {least / 1e6:.1f} to {most / 1e6:.1f} MB. The greedy curve "
                 f"lies on the best one at {equal} of {len(budgets)} budgets, at worst at {worst:.2f} times its height.")
 
@@ -301,11 +301,10 @@ plots.note("Mixed against uniform at the same bytes. " + " ".join(
     f"{told(over_blind[0])} ({over_blind[0]:.2g}), the accuracy {over_blind[1]:+.1f} points.")
 
 # %% [markdown]
-# Where uniform rounding already keeps every answer, there is no accuracy left
-# to win, and only the divergence shows the gain.
+# Where uniform rounding already costs no accuracy, there is none left to win, and only the divergence can show a gain.
 #
-# And look at the budget halfway. If the blind allocation did better there than the greedy one, that is no slip: the rule
-# did what it was told, on a forecast that was wrong. The next picture shows how wrong.
+# And look at the budget halfway. If the blind allocation did better there than the greedy one, that is no slip: the
+# rule did what it was told, on a forecast that was wrong. The next picture shows how wrong.
 #
 # ### Where the sum fails
 #
@@ -374,8 +373,8 @@ plots.scatter({kind: tuple(zip(*points, strict=True)) for kind, points in cloud.
 # ## A width for each input, in outline
 #
 # A model can also spend by *sentence*. Ask the small model first. If its largest probability is high, keep the
-# answer; if not, ask the exact model. This is **adaptive** precision. Both models must be at hand, so it saves time
-# and no bytes. The probabilities are there already: 2 bits everywhere, and FP32 for the doubtful.
+# answer; if not, ask the exact model. This is **adaptive** precision. Both models must be at hand, so it can save
+# time, and never bytes. The probabilities are there already: 2 bits everywhere, and FP32 for the doubtful.
 
 # %%
 confidence = log_p["2 bits everywhere"].exp().amax(1)

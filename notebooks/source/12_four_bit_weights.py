@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | quantize weights to four bits by rounding, NF4, GPTQ and AWQ, keep them packed in a file, and say what it buys |
 # | You need first | lessons 01 and 02 (scale, zero point, packing, NF4's values, bits per weight) |
-# | Minutes | 70 |
+# | Minutes | 90 |
 # | Points | 20 |
 
 # %% tags=["imports"]
@@ -55,9 +55,9 @@ plots.grids(row, fourbit.dequantize_groups(whole), fourbit.dequantize_groups(hal
             titles=["weights", "one scale", "a scale for each half"])
 
 # %% [markdown]
-# With one scale, a step is more than a tenth, and each small weight becomes 0 or one step. With two, the left half keeps
-# its differences. The large weight spoils only its own half. A stretch of neighbours that share a scale is called a
-# **group**.
+# With one scale, a step is more than a tenth, and each small weight becomes 0 or one step. With two, the left half
+# keeps its differences. The large weight spoils only its own half. A stretch of neighbours that share a scale is called
+# a **group**.
 #
 # Each group is quantized as in lesson 01. It has a scale and a zero point, from its own lowest and highest weight. The
 # rule is to round every weight to the nearest code. Papers call it **RTN**, round to nearest.
@@ -126,7 +126,8 @@ plots.lines(curves, xlabel="bits a weight, scales included", ylabel="signal to n
                 f"{curves['NF4, blocks of 64'][1][0]:.1f} dB and {curves['NF4, blocks of 64'][0][0]:.2f} bits.")
 
 # %% [markdown]
-# Sixty-four is a usual compromise, and the rest of this lesson uses it. The two points beside the curves are NF4.
+# Sixty-four is a usual compromise, and the rest of this lesson uses it. The two points beside the curves are NF4, which
+# comes next. The left one has its scales quantized once more.
 
 # %% [markdown]
 # ## NF4: the values follow the weights
@@ -266,9 +267,10 @@ plots.bars(times, log_x=True, marks={"bitsandbytes": 1}, xlabel="time, bitsandby
 
 # %% [markdown]
 # Reading back stays behind. In torch it takes three passes over memory: bytes become indices, indices become values,
-# values are multiplied by their scale. bitsandbytes has one loop in C++. On processors with AVX-512 it keeps the sixteen
-# values in a vector register, picks from it by shuffling, multiplies and stores. Closing the gap takes such a loop. `torch.compile` writes loops
-# too, but it does not find this shuffle. It was tried, and came out slower than the table above.
+# values are multiplied by their scale. bitsandbytes has one loop in C++. On processors with AVX-512 it keeps the
+# sixteen values in a vector register, picks from it by shuffling, multiplies and stores. Closing the gap takes such a
+# loop. `torch.compile` writes loops too. It was tried while this lesson was written: its loop did not find this
+# shuffle, and came out slower than the table above.
 
 # %% [markdown]
 # ## What does a rounded weight do to the output?
@@ -276,13 +278,13 @@ plots.bars(times, log_x=True, marks={"bitsandbytes": 1}, xlabel="time, bitsandby
 # So far every weight counted alike. A layer's output does not see it that way. A weight whose input is always near zero
 # may be rounded as badly as you like.
 #
-# A layer computes $Wx$. Let $\Delta$ be the error of its weight. The output is off by $\Delta x$, and what that costs on
-# average can be computed without keeping any input, from the **second moment** $S$, the mean of $x x^\top$:
+# A layer computes $Wx$. Let $\Delta$ be the error of its weight. The output is off by $\Delta x$, and what that costs
+# on average can be computed without keeping any input, from the **second moment** $S$, the mean of $x x^\top$:
 #
 # $$\operatorname{mean} |\Delta x|^2 = \sum_{ij} (\Delta S)_{ij} \, \Delta_{ij}$$
 #
-# So two sentences' worth of inputs and a million of them are summed up in the same matrix. Inputs that are read for
-# this purpose are called **calibration** data. Take 128 training sentences, and others to judge by.
+# So two sentences' worth of inputs and a million of them are summed up in a matrix of the same size. Inputs that are
+# read for this purpose are called **calibration** data. Take 128 training sentences, and others to judge by.
 
 # %%
 seen = calibration.moments(teacher, studied.sentence_batches("train", 0), names)
@@ -345,9 +347,9 @@ def gptq_column(
 quiz.check(gptq_column)
 
 # %% [markdown]
-# The next column needs the inverse of what is left of $S$, without the first row and column. Computing an inverse for
-# each of hundreds of columns would take hours. The rows of one Cholesky factor of $S^{-1}$ hold all that is needed. That
-# is what made the method quick. `lessons_lib.gptq` has it in thirty lines. Two more details:
+# The next column needs the inverse of what is left of $S$, without the first row and column. To compute an inverse anew
+# for each of hundreds or thousands of columns is far too slow. The rows of one Cholesky factor of $S^{-1}$ hold all
+# that is needed. That is what made the method quick. `lessons_lib.gptq` has it in thirty lines. Two more details:
 #
 # - **Damping.** A hundredth of its mean is added to the diagonal of $S$. Without it, inputs that always occur together
 #   leave $S$ without an inverse.
@@ -381,7 +383,8 @@ plots.histogram(size, bins=60, xlabel="mean magnitude of an input channel", ylab
 # error of this channel is afterwards divided by $s$. The price is paid by the others, if $s$ is so large that it widens
 # their group's range. So the factors follow the size of the inputs, dampened by a power that is searched for:
 #
-# $$s_k = \frac{(\operatorname{mean} |x_k|)^\alpha}{\sqrt{\max \cdot \min}} \qquad \alpha \in [0, 1]$$
+# $$f_k = (\operatorname{mean} |x_k|)^\alpha \qquad s_k = \frac{f_k}{\sqrt{\max f \cdot \min f}} \qquad
+# \alpha \in [0, 1]$$
 
 # %%
 query = teacher.get_submodule(reads).weight.detach()
@@ -471,9 +474,9 @@ plots.note(f"Better than rounding to nearest: GPTQ on {wins['GPTQ']} of {len(nam
 # %% [markdown]
 # ### How many sentences does it take?
 #
-# GPTQ moves weights by what $S$ says about every pair of inputs. A layer with 1,536 inputs has over a million pairs. AWQ
-# reads one number a channel, and searches for one more. Predict which of them needs more sentences, then try both on the
-# widest layer.
+# GPTQ moves weights by what $S$ says about every pair of inputs. A layer with 1,536 inputs has over a million pairs.
+# AWQ reads one number a channel, and searches for one more. Predict which of them needs more sentences, then try both
+# on the widest layer.
 
 # %%
 wide = names[-1]
@@ -504,15 +507,15 @@ plots.lines({way: (tokens, errors) for way, errors in after.items()}, log_x=True
 
 # %%
 plots.note(f"With {tokens[0]:,} tokens, far fewer than the layer has inputs, GPTQ is at {after['GPTQ'][0]:.2f} of RTN's "
-           f"error and AWQ at {after['AWQ'][0]:.2f}. Inputs of a layer lie near few directions, and a handful of sentences "
-           "shows those; where $S$ knows nothing, damping keeps GPTQ near plain rounding. AWQ scales whole channels by a "
-           "power that it chose on these tokens alone.")
+           f"error and AWQ at {after['AWQ'][0]:.2f}. A likely reason: inputs of a layer lie near few directions, and a handful of "
+           "sentences shows those; where $S$ knows nothing, damping keeps GPTQ near plain rounding. AWQ scales whole "
+           "channels by a power that it chose on these tokens alone.")
 
 # %% [markdown]
 # ## Does the model still know its topics?
 #
-# A layer's error is not yet a wrong answer. The study of this lesson quantizes all linear layers of the encoder at 8, 4,
-# 3 and 2 bits, and asks about the test sentences. GPTQ and AWQ ran three times at 4 bits and below, with other
+# A layer's error is not yet a wrong answer. The study of this lesson quantizes all linear layers of the encoder at 8,
+# 4, 3 and 2 bits, and asks about the test sentences. GPTQ and AWQ ran three times at 4 bits and below, with other
 # calibration sentences each time. Here is one run of them, live.
 
 # %%
@@ -572,8 +575,8 @@ plots.note(f"Plain rounding to 4 bits changes this encoder's accuracy by {points
 # ## And a language model?
 #
 # SmolLM2-135M has 30 layers and 210 linear ones. There is a catch with the file it comes in. It is a **GGUF** file,
-# already quantized: groups of 32 with a scale and a lowest value, a format called Q4_1. The weights that we read from it
-# are FP32 numbers, but they lie on a grid. Count the different values in a group.
+# already quantized: groups of 32 with a scale and a lowest value, a format called Q4_1. The weights that we read from
+# it are FP32 numbers, but they lie on a grid. Count the different values in a group.
 
 # %%
 smol = language_model.language_model()
@@ -598,7 +601,7 @@ lost = {f"{label[way]}, {bits} bits": studied.perplexity(results, way, bits)
 # %%
 gentle = {bits: min((name for name in lost if name.endswith(f"{bits} bits")), key=lost.get) for bits in (4, 3)}
 plots.bars(lost, marks={"as it came": kept}, xlabel="perplexity on held-out articles",
-           title=f"{gentle[4]}, raises perplexity from {kept:.0f} to {lost[gentle[4]]:.0f}; {gentle[3]}, to "
+           title=f"Least harm to perplexity: {gentle[4]}, from {kept:.0f} to {lost[gentle[4]]:.0f}; {gentle[3]}, to "
                  f"{lost[gentle[3]]:.0f}",
            alt=f"Bars of perplexity; the model as it came has {kept:.1f}. "
                + ", ".join(f"{name} {value:.1f}" for name, value in lost.items()) + ".")
@@ -612,13 +615,13 @@ table([{"language model": name, "perplexity": value,
       "Mean over held-out passages, with a 95 % interval over them")
 
 # %% [markdown]
-# Articles of 2004 with gaps between their sentences are hard for a model that was tuned to chat, so even the model as it
-# came is rather lost. What counts is how much is added.
+# Even the model as it came is rather lost: it was tuned to chat, and these are articles of 2004 with gaps between their
+# sentences. What counts is how much is added.
 
 # %% [markdown]
-# On the encoder GPTQ left the smallest error on every layer. Compare it here with RTN at 3 bits. What is different about a
-# language model? Look at what its layers read: how much of all squared inputs comes from the first token of a passage,
-# one of 128?
+# On the encoder GPTQ left the smallest error on every layer. Compare it here with RTN at 3 bits. What is different
+# about a language model? Look at what its layers read: how much of all squared inputs comes from the first token of a
+# passage, one of 128?
 
 # %%
 share = []
@@ -814,7 +817,7 @@ claims.show("12", {
         f"{drop['rtn', 2]:.1f}, GPTQ {drop['gptq', 2]:.1f}; language model at 3 bits: from {kept:.0f} to "
         f"{lost[gentle[3]]:.0f} with {gentle[3]}",
         agrees="partly" if drop["gptq", 2] > 1 else True,
-        why="Few bits hurt. Calibration cuts every layer's error and helps a little; it does not undo the loss. Lesson 10 "
+        why="Few bits hurt. Calibration cuts the layers' errors, and wins back little of the loss or none of it. Lesson 10 "
             "trains instead."),
     "hardware": claims.Measured(
         f"the same codes, one row: the kernel of torch {speed['1 row']['kernel of torch, groups'].value:.1f} times as fast "

@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | write a KV cache and an online softmax, decode padded batches, and let a draft model write ahead |
 # | You need first | lesson 02 (BF16); what attention does; the translators come from lesson 07 |
-# | Minutes | 60 |
+# | Minutes | 80 |
 # | Points | 17 |
 
 # %% tags=["imports"]
@@ -128,12 +128,13 @@ quiz.check(attend_with_cache)
 # %% [markdown]
 # ## On real models
 #
-# The library's `engine` does this in every layer of a model whose weights it borrows. One call, `feed`, takes new tokens
-# of each row and returns the scores of what follows. Reading a prompt in one call is named **prefill**, writing on from
-# there **decoding**.
+# The library's `engine` does this in every layer of a model whose weights it borrows. One call, `feed`, takes new
+# tokens of each row and returns the scores of what follows. Reading a prompt in one call is named **prefill**, writing
+# on from there **decoding**.
 #
-# The first model is the translator of lesson 07. Feed it French texts of different lengths in ragged steps of up to
-# three pieces, and compare with the model that reads the whole text at once, without any cache.
+# The first model is the translator of lesson 07, English numbers and dates into French. Feed it French texts of
+# different lengths in ragged steps of up to three pieces, and compare with the model that reads the whole text at once,
+# without any cache.
 
 # %%
 teacher, student = translation_teacher.teacher(), translation_student.student()
@@ -193,8 +194,8 @@ table({prompt: words.decode(row) for prompt, row in zip(prompts, written, strict
 # %% [markdown]
 # ## What does the cache buy?
 #
-# Measure one step: the next token after a text of $n$ tokens. Without a cache the model computes $n$ tokens, with it one.
-# Predict first: is a step for 256 tokens 256 times as slow?
+# Measure one step: the next token after a text of $n$ tokens. Without a cache the model computes $n$ tokens, with it
+# one. Predict first: is a step for 256 tokens 256 times as slow?
 
 # %%
 lengths = [4, 16, 64, 256]
@@ -281,8 +282,8 @@ plots.note(f"The eight translations above have {pieces:.0f} pieces on average. A
 # %% [markdown]
 # ### Prefill, decoding, batches
 #
-# If a single token uses the processor badly, several rows at once should cost little more. Each weight is then read once
-# for all of them.
+# If a single token uses the processor badly, several rows at once should cost little more. Each weight is then read
+# once for all of them.
 
 # %%
 def rows_of(batch, n=16):
@@ -311,9 +312,9 @@ plots.bars(rates, title=f"16 rows decode {rates['decoding, 16 rows'] / rates['de
 # %% [markdown]
 # ## What does it cost in memory?
 #
-# A token leaves a key and a value in every layer, for every head that has its own. SmolLM2 has nine query heads a layer,
-# but only three with keys and values: three queries share each. That is **grouped-query attention**, and it was invented
-# for the cache.
+# A token leaves a key and a value in every layer, for every head that has its own. SmolLM2 has nine query heads a
+# layer, but only three with keys and values: three queries share each. That is **grouped-query attention**, and it was
+# invented for the cache.
 #
 # $$\text{bytes} = 2 \cdot \text{layers} \cdot \text{kv heads} \cdot \text{head width} \cdot \text{batch} \cdot
 #   \text{length} \cdot \text{bytes a number}$$
@@ -383,17 +384,17 @@ table({f"{n:,} tokens": {"scores of one layer (MB)": attention.score_bytes(1, si
 # %%
 scores, numbers = torch.tensor([[1.0, 3.0, 2.0, 5.0]]), torch.tensor([[10.0], [20.0], [30.0], [40.0]])
 first = attention.online_softmax([(scores[:, :2], numbers[:2])])
-table({"maximum m": first[0].item(), "sum l of exp(s - m)": first[1].item(), "output": first[2].item()},
+table({"maximum m": first[0].item(), "sum l of exp(s - m)": first[1].item(), "output so far": first[2].item()},
       "After the first block, scores 1 and 3")
 
 # %% [markdown]
 # The second block brings a 5. The weights so far were $e^{s - 3}$ and should have been $e^{s - 5}$. All of them are too
-# large by the same factor, $e^{5 - 3}$. One multiplication repairs the sum and the output:
+# large by the same factor, $e^{5 - 3}$. One multiplication repairs the sum $l$ and the weighted sum of the values, $O$:
 #
 # $$m' = \max(m, \max_j s_j), \qquad l' = l\, e^{m - m'} + \sum_j e^{s_j - m'}, \qquad
 #   O' = O\, e^{m - m'} + \sum_j e^{s_j - m'} v_j$$
 #
-# At the end the output is $O / l$. This is the **online softmax**. It sees each block once and keeps three things.
+# The output is $O / l$. This is the **online softmax**. It sees each block once and keeps three things.
 
 # %%
 both = attention.online_softmax([(scores[:, :2], numbers[:2]), (scores[:, 2:], numbers[2:])])
@@ -489,8 +490,9 @@ plots.lines({name: (timed, *([getattr(gain, end) for gain in gains_of] for end i
             xlabel="tokens (log scale)", ylabel="times as fast as the naive form")
 
 # %% [markdown]
-# Skipping the future saves at most half of the products. The rest of the gain is the way to memory and back, which grows
-# with the table. In decoding there is one query, so the table has one row, and none of this matters much.
+# Skipping the future saves at most half of the products. What is gained beyond that is likely the way to memory and
+# back, which grows with the table. In decoding there is one query, so the table has one row, and none of this matters
+# much.
 
 # %% [markdown]
 # ## Half the bytes
@@ -588,8 +590,8 @@ plots.note(f"Sixteen times the work takes {longer:.1f} times as long. So of the 
            "the other.")
 
 # %% [markdown]
-# That cost is what `torch.compile` can remove. It turns the calls into one program for tensors of one shape, which takes
-# seconds (lesson 08 does it, with INT8). Two conditions follow:
+# That cost is what `torch.compile` can remove. It turns the calls into one program for tensors of one shape, which
+# takes seconds (lesson 08 does it, with INT8). Two conditions follow:
 #
 # - **The shapes must stay the same.** A cache that grows by one token has a new shape at every step. A cache of fixed
 #   capacity under a mask has not. That is one more reason to take the memory once.
@@ -601,8 +603,8 @@ plots.note(f"Sixteen times the work takes {longer:.1f} times as long. So of the 
 # %% [markdown]
 # ## Let a small model write ahead
 #
-# Decoding is slow because each piece waits for the one before. Prefill is quick because many are known at once. So let a
-# small **draft** model guess a few pieces, and let the large one, the **target**, read all guesses in one call. Where
+# Decoding is slow because each piece waits for the one before. Prefill is quick because many are known at once. So let
+# a small **draft** model guess a few pieces, and let the large one, the **target**, read all guesses in one call. Where
 # the target's own best piece agrees with the guess, the guess stays. At the first disagreement the target's piece takes
 # its place, and both caches are set back to there. This is **speculative decoding**.
 #
@@ -643,9 +645,9 @@ plots.note(f"{rows_alike} of {len(many)} texts are the same, piece by piece. Sco
 # %% [markdown]
 # ### Is it faster?
 #
-# Let a guess be right with probability $a$, independently of the others. With $k$ guesses, one call of the target yields
-# $1 + a + a^2 + \dots + a^k$ pieces on average. It costs one step of the target and $k$ of the draft. If a step of the
-# draft takes $c$ times as long as one of the target, then
+# Let a guess be right with probability $a$, independently of the others. With $k$ guesses, one call of the target
+# yields $1 + a + a^2 + \dots + a^k$ pieces on average. It costs one step of the target and $k$ of the draft. If a step
+# of the draft takes $c$ times as long as one of the target, then
 #
 # $$\text{speed-up} = \frac{1 + a + \dots + a^k}{k\, c + 1}$$
 #
@@ -693,9 +695,9 @@ plots.note(f"With {best} guesses: **{faster[best]:.2f}** times as fast, {verdict
 # ### And when pieces are drawn at random?
 #
 # A chat model does not take the likeliest token but draws one. Guesses are then drawn as well, from the draft's
-# distribution $q$, and the target's is $p$. Keep the guess $x$ with probability $\min(1, p(x) / q(x))$. If it is refused,
-# draw from what the target wants more of than the draft gave: $\max(0, p - q)$, scaled to sum 1. What stood behind a
-# refused guess goes. If no guess is refused, the target draws one more token of its own.
+# distribution $q$, and the target's is $p$. Keep the guess $x$ with probability $\min(1, p(x) / q(x))$. If it is
+# refused, draw from what the target wants more of than the draft gave: $\max(0, p - q)$, scaled to sum 1. What stood
+# behind a refused guess goes. If no guess is refused, the target draws one more token of its own.
 
 # %% [markdown]
 # ### Exercise: keep or replace

@@ -344,7 +344,7 @@ question(
 question(
     "6",
     "A processor without INT8 instructions runs a dynamic INT8 model. What do you expect?",
-    A=("A file of the same size, and no speed-up, or a slow-down.",
+    A=("A file as small as on any other, and no speed-up, or a slow-down.",
        "Bytes do not depend on the processor, speed does.", True),
     B=("It cannot run at all.", "It can: the products are done with other instructions, more slowly."),
     C=("Half the speed-up, because of 16 bits.", "No such rule. Without the instructions there may be none."),

@@ -306,7 +306,7 @@ question(
 question(
     "2",
     "Layer a has 1,000 weights and loses 0.04 at 2 bits, layer b has 10,000 weights and loses 0.08. At 4 bits both "
-    "lose nothing. There are 2,600 bytes to spend. Who gets 4 bits first, by the greedy rule?",
+    "lose nothing. Both have 2 bits, and 2,600 bytes are left to spend. Who gets 4 bits first, by the greedy rule?",
     A=("b, because its loss is larger", "It is, but it costs ten times as many bytes to repair."),
     B=("a, because it saves more loss for each byte", "0.04 / 250 bytes against 0.08 / 2,500 bytes.", True),
     C=("Either: the ratio is the same", "0.04 / 250 = 0.00016 and 0.08 / 2,500 = 0.000032."),
