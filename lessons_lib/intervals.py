@@ -90,6 +90,18 @@ def paired_difference(correct_a, correct_b, documents, seed: int = 0) -> Differe
     return Difference(*_ends(a - b, documents, seed), runs=len(a))
 
 
+def paired_losses(losses_a, losses_b, seed: int = 0) -> Difference:
+    """Mean loss of a minus mean loss of b, with the 95 % interval over training seeds and test documents.
+
+    losses_a, losses_b: (runs, documents), finite numbers; run i of both has one seed, column j is one document. Smaller
+    is better: a beats b when the whole interval is below zero, which is what `paired_losses(b, a).beats` says.
+    """
+    a, b = (numpy.asarray(losses, dtype=float) for losses in (losses_a, losses_b))
+    if a.shape != b.shape or a.ndim != 2 or not a.size or not numpy.isfinite(a - b).all():
+        raise ValueError(f"losses must be finite, of the same runs and documents: (runs, n), not {a.shape}, {b.shape}")
+    return Difference(*_ends(a - b, numpy.arange(a.shape[1]), seed), runs=len(a))
+
+
 def over_seeds(values) -> Interval:
     """Mean of one figure per training seed, with its 95 % interval by Student's t (seeds alone, no documents)."""
     figures = numpy.asarray(values, dtype=float)

@@ -99,8 +99,12 @@ class Study:
 
     def live(self, cell: Cell) -> Live:
         """Run one declared cell now, beside the table's seeds of the same setting: see `runs.beside`."""
+        from lessons_lib.training import watched
+
         others = self.table().repeats(self._declared(cell))
-        return runs.beside(self._timed(cell), self.score, others, self.slack)
+        with watched():
+            row = self._timed(cell)
+        return runs.beside(row, self.score, others, self.slack)
 
     def _declared(self, cell: Cell) -> Cell:
         if cell not in self.cells:

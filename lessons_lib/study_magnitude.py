@@ -193,12 +193,15 @@ def judged(kind: str, model: nn.Module, split: str) -> dict[str, Any]:
     return {"quality": round(quality, 5), "answers": bleu.pack(counts)}
 
 
+def documents() -> list[int]:
+    """The document of each test sentence that the classifier is asked about, as a number from 0."""
+    return numpy.unique(asked("classifier", "test")["document"][:], return_inverse=True)[1].tolist()
+
+
 def _inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the two models, the pairs, and each test sentence's document."""
-    documents = asked("classifier", "test")["document"][:]
     return {"classifier": classifier.teacher_sha256(), "pairs": translation.pairs_sha256(),
-            "translator": training.state_sha256(translation_teacher.teacher().state_dict()),
-            "documents": numpy.unique(documents, return_inverse=True)[1].tolist()}
+            "translator": training.state_sha256(translation_teacher.teacher().state_dict()), "documents": documents()}
 
 
 def rows(table: Table, model: str, way: str, sparsity: float | None) -> list[Row]:

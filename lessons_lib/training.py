@@ -5,7 +5,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -21,6 +22,7 @@ CLIP_NORM = 1.0
 CONSTANTS = {"warmup": WARMUP, "weight_decay": WEIGHT_DECAY, "clip_norm": CLIP_NORM}
 
 Batch = dict[str, Tensor]
+_watched: ContextVar[bool] = ContextVar("watched", default=False)
 
 
 @dataclass
@@ -29,6 +31,16 @@ class History:
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Inside, every training shows its progress bar: somebody waits for it, whatever `progress` says."""
+    before = _watched.set(True)
+    try:
+        yield
+    finally:
+        _watched.reset(before)
 
 
 @lru_cache(maxsize=1)
@@ -192,7 +204,7 @@ def _loop(model, trained, loader, loss, *, steps, lr, seed, history, state, kept
         }
 
     done = len(history.losses)
-    shown = progress and accelerator.is_main_process
+    shown = (progress or _watched.get()) and accelerator.is_main_process
     bar = tqdm(total=steps, initial=done, desc="training", unit="step", leave=False, disable=not shown)
     with bar, interrupt_between_steps() if kept else nullcontext([]) as interrupted:
         for step, batch in enumerate(loader, start=done):

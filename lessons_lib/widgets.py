@@ -2,6 +2,30 @@
 
 import inspect
 
+# JupyterLab marks the control that has the focus by a thin line, and a slider's handle not at all.
+RING = "outline:3px solid var(--jp-brand-color1)!important;outline-offset:2px"
+FOCUS = f"<style>.course-controls :focus-visible{{{RING}}}</style>"
+# ipywidgets gives a slider's handle no name, and lets it speak of positions where the reader sees values. This script
+# runs before the controls are on the page, so it waits for that and then watches them.
+SPOKEN = """
+function speak(area) {
+  for (const slider of area.querySelectorAll('.widget-slider')) {
+    const said = {'aria-label': '.widget-label', 'aria-valuetext': '.widget-readout'};
+    for (const [attribute, place] of Object.entries(said)) {
+      const text = slider.querySelector(place)?.textContent, handle = slider.querySelector('[role=slider]');
+      if (text && handle && handle.getAttribute(attribute) !== text) handle.setAttribute(attribute, text);
+    }
+  }
+}
+function watch() {
+  const area = element.closest('.jp-OutputArea');
+  if (!area) return requestAnimationFrame(watch);
+  new MutationObserver(() => speak(area)).observe(area, {subtree: true, childList: true, attributes: true});
+  speak(area);
+}
+if (typeof element !== 'undefined' && element.closest) watch();
+"""
+
 
 def explore(function, **controls):
     """Show what `function` returns, and controls that call it again with other values.
@@ -75,7 +99,9 @@ def _show(function, offered, setting):
     from IPython.display import display
 
     knobs = {name: _knob(ipywidgets, name, options, setting[name]) for name, options in offered.items()}
-    display(ipywidgets.VBox(list(knobs.values())))
+    display(controls(knobs.values()))
+    if any(isinstance(knob, ipywidgets.SelectionSlider) for knob in knobs.values()):
+        display({"application/javascript": SPOKEN, "text/plain": ""}, raw=True)
     handles = [display(part, display_id=True) for part in _parts(function(**setting))]
 
     def redraw(_change):
@@ -85,6 +111,13 @@ def _show(function, offered, setting):
 
     for knob in knobs.values():
         knob.observe(redraw, names="value")
+
+
+def controls(parts):
+    """Widgets below one another, in a box that shows clearly which of them has the focus."""
+    import ipywidgets
+
+    return ipywidgets.VBox([*parts, ipywidgets.HTML(FOCUS, layout={"display": "none"})]).add_class("course-controls")
 
 
 def _knob(ipywidgets, name, options, value):

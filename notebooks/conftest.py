@@ -3,9 +3,7 @@
 No cell warns or writes to the error stream, every picture has alternative text, and a lesson keeps to its seconds.
 """
 
-import html
 import os
-import re
 import tempfile
 import tomllib
 from pathlib import Path
@@ -13,10 +11,9 @@ from pathlib import Path
 import pytest
 from nbval.plugin import IPyNbCell
 
+from notebooks.outputs import complaints
+
 PATIENCE = 2.0          # other work on the same machine may double a run time; beyond that the lesson is too slow
-WARNING = re.compile(r"\b\w*Warning\b")
-IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
-ALT = re.compile(r"""\balt=(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 
 seconds_used = pytest.StashKey[dict[Path, float]]()
 
@@ -25,31 +22,6 @@ def budgets(folder: Path) -> dict[str, int]:
     """Seconds allowed for each lesson, by its name, from the syllabus in this folder."""
     syllabus = tomllib.loads((folder / "syllabus.toml").read_text(encoding="utf-8"))
     return {lesson["name"]: lesson["seconds"] for lesson in syllabus["lessons"]}
-
-
-def complaints(outputs: list) -> list[str]:
-    """What is wrong with a cell's outputs, as sentences."""
-    found = []
-    for output in outputs:
-        if output.output_type == "stream":
-            if output.name == "stderr":
-                found.append(f"it writes to the error stream: {output.text.strip()}")
-            elif WARNING.search(output.text):
-                found.append(f"it prints a warning: {output.text.strip()}")
-        elif output.output_type in ("display_data", "execute_result"):
-            found += picture_complaints(output.data)
-    return found
-
-
-def picture_complaints(data: dict) -> list[str]:
-    """A picture must come as an <img> with words for those who cannot see it."""
-    page = data.get("text/html", "")
-    images = IMAGE.findall(page)
-    if not images and any(kind.startswith("image/") for kind in data):
-        return ["it shows a picture without alternative text; use lessons_lib.plots"]
-    texts = ["".join(ALT.search(image).groups("")) if ALT.search(image) else "" for image in images]
-    return [f"a picture has no alternative text worth the name: {text!r}"
-            for text in texts if len(html.unescape(text).strip()) < 20]
 
 
 def pytest_configure(config):

@@ -9,11 +9,14 @@ _HOME = {
     "exercise": "exercises",
     "case": "exercises",
     "question": "questions",
+    "hand_in": "hand_ins",
+    "tier": "hand_ins",
     "lesson": "lessons",
     "CheckResult": "checks",
+    "course_progress": "overview",
 }
 
-__all__ = ["CheckResult", "case", "exercise", "lesson", "question"]
+__all__ = ["CheckResult", "case", "course_progress", "exercise", "hand_in", "lesson", "question", "tier"]
 
 
 def __getattr__(name: str):

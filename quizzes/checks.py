@@ -9,6 +9,7 @@ import torch
 
 from quizzes import display
 from quizzes.exercises import Case, Exercise, Tolerance
+from quizzes.grids import Parting
 
 NOT_ATTEMPTED = "not attempted"
 RAISED = "raised"
@@ -32,6 +33,22 @@ class Failure:
     expected: dict[str, Any] | None
     answer: Answer
     difference: str
+    tolerance: Tolerance
+
+    @property
+    def parting(self) -> Parting | None:
+        """The first two values that differ, when both are tensors and there is more than one number to see."""
+        got = self.answer.values or {}
+        for path, wanted in self.expected.items():
+            if path not in got or _entry(wanted, got[path], self.tolerance):
+                break
+        else:
+            return None
+        both = wanted, got.get(path)
+        if not all(isinstance(value, torch.Tensor) for value in both) or max(value.numel() for value in both) < 2:
+            return None
+        alike = both[0].shape == both[1].shape and both[0].dtype == both[1].dtype
+        return Parting(path, *both, ~_agree(*both, self.tolerance) if alike else None)
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,7 @@ class CheckResult:
     failures: list[Failure] = field(default_factory=list)
     groups: dict[str, bool] = field(default_factory=dict)
     mistake: str | None = None
+    hint: str = ""
 
     @property
     def passed(self) -> bool:
@@ -57,6 +75,14 @@ class CheckResult:
         return round(self.score * self.max_points, 2)
 
     @property
+    def first_of_each_part(self) -> list[Failure]:
+        """The first failing case of every group that has one."""
+        firsts = {}
+        for failure in self.failures:
+            firsts.setdefault(failure.case.group, failure)
+        return list(firsts.values())
+
+    @property
     def feedback(self) -> str:
         """The verdict in words: the recognised mistake, then the first failing call."""
         return display.feedback_text(self)
@@ -66,6 +92,11 @@ class CheckResult:
 
     def _repr_html_(self) -> str:
         return display.feedback_html(self)
+
+    def _ipython_display_(self) -> None:
+        from quizzes import notebook
+
+        notebook.show_check(self)
 
 
 def ask(function: Callable, case: Case) -> Answer:
@@ -109,10 +140,11 @@ class AnswerKey:
             difference = _difference(wanted, answer, exercise.tolerance)
             groups[case.group] = groups.get(case.group, True) and difference is None
             if difference is not None:
-                failures.append(Failure(case, wanted, answer, difference))
+                failures.append(Failure(case, wanted, answer, difference, exercise.tolerance))
         score = sum(groups.values()) / len(groups)
         mistake = self._recognise(answers, failures) if failures else None
-        return CheckResult(exercise.name, score, exercise.points, _status(failures), failures, groups, mistake)
+        status = _status(failures)
+        return CheckResult(exercise.name, score, exercise.points, status, failures, groups, mistake, exercise.hint)
 
     def _recognise(self, answers: list[Answer], failures: list[Failure]) -> str | None:
         """The known mistake that explains every failing case; of several the one that explains most."""

@@ -52,6 +52,32 @@ def report(
 
 
 @app.command()
+def leaderboard(
+    out: Annotated[Path, OUT],
+    db: Annotated[str | None, DB] = None,
+) -> None:
+    """Show the models that were handed in, the best first; OUT/leaderboard.html holds the same."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from quizzes.grading import leaderboard as standing
+
+    gradebook = opened(out, db, None)
+    try:
+        boards = standing.boards(gradebook)
+        if not boards:
+            raise ValueError("no model that could be judged was handed in yet")
+        for board in boards:
+            table = Table(*standing.HEADINGS, title=board.title)
+            for row in board.rows:
+                table.add_row(*row.cells)
+            Console().print(table)
+        typer.echo(standing.write(gradebook, out))
+    finally:
+        gradebook.close()
+
+
+@app.command()
 def export(
     out: Annotated[Path, OUT],
     to: Annotated[System, typer.Option("--to", help="The system that takes the grades.")],

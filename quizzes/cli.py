@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from quizzes import class_commands
+from quizzes import class_commands, learner_commands
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(class_commands.app)
+app.add_typer(learner_commands.app)
 console = Console()
 
 
@@ -70,13 +71,15 @@ def prepare() -> None:
         language_model,
         masked_language,
         models,
+        pipeline,
         study_distil_translator,
         translation_student,
         translation_teacher,
     )
 
     begin = time.perf_counter()
-    parts = (models, masked_language, translation_teacher, study_distil_translator, translation_student, language_model)
+    parts = (models, masked_language, translation_teacher, study_distil_translator, translation_student, language_model,
+             pipeline)
     for part in parts:
         part.prepare(report=_say)
     _say(f"Everything is prepared ({time.perf_counter() - begin:.0f} s).")
@@ -96,30 +99,10 @@ def study(
 
 
 @app.command()
-def progress() -> None:
-    """Show the points you have earned in each lesson."""
-    from quizzes import lesson, lessons
-    from quizzes import progress as kept
-
-    table = Table("lesson", "points", "of", "exercises passed", "questions right", title="Your progress")
-    total = most = 0.0
-    for number in lessons.numbers():
-        quiz, earned = lesson(number), kept.earned(number)
-        passed = sum(earned.get(name, 0) == item.points for name, item in quiz.exercises.items())
-        right = sum(earned.get(f"question {id}", 0) == 1 for id in quiz.questions)
-        points = sum(earned.get(name, 0) for name in [*quiz.exercises, *(f"question {id}" for id in quiz.questions)])
-        total, most = total + points, most + quiz.max_points
-        counts = (f"{passed} of {len(quiz.exercises)}", f"{right} of {len(quiz.questions)}")
-        table.add_row(number, f"{points:g}", f"{quiz.max_points:g}", *counts)
-    table.add_section()
-    table.add_row("all", f"{total:g}", f"{most:g}", "", "")
-    console.print(table)
-
-
-@app.command()
 def check(notebooks: Annotated[list[Path], typer.Argument(help="Your notebooks.", metavar="NOTEBOOK...")]) -> None:
     """Judge your own notebooks as the grader would. Exit 1 unless everything passes."""
     from quizzes.grading.grader import Grader, lesson_of
+    from quizzes.grading.model_files import beside
     from quizzes.grading.sandbox import Best
     from quizzes.grading.submission import Unreadable, read
 
@@ -128,6 +111,7 @@ def check(notebooks: Annotated[list[Path], typer.Argument(help="Your notebooks."
         try:
             submission = read(path)
             lesson = lesson_of(submission)
+            submission = beside(submission, path)
         except Unreadable as error:
             _say(f"{path}: {error}")
             everything = False
@@ -149,7 +133,10 @@ def _show_check(path: Path, lesson, judgements: list) -> None:
     table.add_row("all", f"{sum(item.points for item in judgements):g}", f"{lesson.max_points:g}", "")
     console.print(table)
     for item in judgements:
-        if item.kind == "exercise" and item.status not in ("passed", "not attempted"):
+        if item.measured is not None:
+            rows = lesson.hand_ins[item.item].figures(item.measured)
+            _say("\n".join([f"{item.item}: {item.status}", *(f"{label}: {text}" for label, text in rows), ""]))
+        elif item.kind == "exercise" and item.status not in ("passed", "not attempted"):
             text = item.result.feedback if item.result else f"{item.item}: {item.status}. {item.detail}"
             _say(text)
             _say("")
@@ -167,10 +154,14 @@ def grade(
     seconds: Annotated[float, typer.Option(min=0.1, help="CPU time of one exercise; to wait, ten times.")] = 10.0,
     workers: Annotated[int, typer.Option(min=1, help="Submissions judged at once, each by a process.")] = 1,
     dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler's, to judge there.")] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Texts to judge topic models on, TEXTS/<topic>/*.txt; else the honour split.")
+    ] = None,
     class_file: Annotated[Path | None, class_commands.CLASS] = None,
     db: Annotated[str | None, class_commands.DB] = None,
 ) -> None:
     """Grade a folder of submissions, SUBMISSIONS/<student>/<notebook>.ipynb or nbgrader's, in a sandbox."""
+    from lessons_lib import held_out
     from quizzes.grading import classfile, export, folder, results
     from quizzes.grading.gradebook import FILE, Gradebook
     from quizzes.grading.sandbox import Bubblewrap, Limits, Plain
@@ -183,6 +174,7 @@ def grade(
         raise Refused(f"{out} already holds a gradebook; add --resume to go on with it, or choose another --out")
     sandbox = Plain() if unsafe_no_sandbox else Bubblewrap()
     group = classfile.read(class_file) if class_file else None
+    sentences = tuple(held_out.sentences_in(texts)) if texts else ()
     gradebook = Gradebook.in_folder(out, db)
     if db and not resume and gradebook.entries():
         raise Refused("the database already holds a gradebook; add --resume to go on with it, or choose another --db")
@@ -192,7 +184,8 @@ def grade(
     from quizzes.grading.grader import Grader
     from quizzes.grading.schedule import Here, Processes
 
-    grader = Grader(gradebook.seed, sandbox, Limits(cpu_seconds=seconds), questions_count=not no_questions)
+    limits = Limits(cpu_seconds=seconds)
+    grader = Grader(gradebook.seed, sandbox, limits, questions_count=not no_questions, texts=sentences)
     judges = Cluster(grader, dask) if dask else Processes(grader, workers) if workers > 1 else Here(grader)
     begin, graded = time.perf_counter(), 0
 
@@ -246,13 +239,15 @@ def solve(
 
 
 @app.command()
-def claims() -> None:
-    """Show every claim about compression that the course tests, and what this machine measured."""
-    from lessons_lib import claims as measured
+def claims(
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write them as JSON too.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write them as a page too.")] = None,
+) -> None:
+    """Show every claim about compression that the course tests, and what this machine measured or would need."""
+    from quizzes import claims_report
 
-    table = Table("lesson", "claim", "measured here", "agrees?", "why", title="Claimed and measured", show_lines=True)
-    for row in measured.load_all():
-        found = row.measured
-        cells = (found.measured, found.verdict, found.why) if found else ("not measured yet", "", row.claim.needs)
-        table.add_row(row.lesson or ", ".join(row.claim.lessons), escape(row.claim.claim), *map(escape, cells))
-    console.print(table)
+    console.print(claims_report.as_table())
+    for path, written in ((json, claims_report.as_json), (html, claims_report.as_html)):
+        if path is not None:
+            path.write_text(written(), encoding="utf-8")
+            _say(f"Written: {path}")

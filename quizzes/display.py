@@ -4,6 +4,8 @@ from html import escape
 
 import torch
 
+from quizzes import grids
+
 _BOX = (
     "border:1px solid var(--jp-border-color1,#767676);border-left-width:6px;padding:.5em .9em;margin:.3em 0;"
     "max-width:60em;color:var(--jp-ui-font-color1,inherit)"
@@ -54,15 +56,13 @@ def _headline(result) -> str:
     return f"Not yet. {result.exercise}: {parts}, {result.points:g} of {result.max_points} points."
 
 
-def _first_failure(result) -> list[tuple[str, str]]:
-    if not result.failures or result.status == "not attempted":
-        return []
-    failure = result.failures[0]
-    rows = [("Part", failure.case.group), ("Call", call(result.exercise, failure.case.arguments))]
+def _failure(name: str, failure) -> list[tuple[str, str]]:
+    """What to say of one failing case, as rows of label and text."""
+    rows = [("Part", failure.case.group), ("Call", call(name, failure.case.arguments))]
+    rows.append(("Expected", values(failure.expected)))
     if failure.answer.values is None:
-        return [*rows, ("Expected", values(failure.expected)), ("It " + failure.answer.status, failure.answer.detail)]
-    rows += [("Expected", values(failure.expected)), ("Got", values(failure.answer.values))]
-    return [*rows, ("Difference", failure.difference)]
+        return [*rows, ("It " + failure.answer.status, failure.answer.detail)]
+    return [*rows, ("Got", values(failure.answer.values)), ("Difference", failure.difference)]
 
 
 def feedback_text(result) -> str:
@@ -70,22 +70,42 @@ def feedback_text(result) -> str:
     lines = [_headline(result)]
     if result.mistake:
         lines.append(f"Recognised: {result.mistake}")
-    for label, text in _first_failure(result):
+    attempted = result.failures and result.status != "not attempted"
+    for label, text in _failure(result.exercise, result.failures[0]) if attempted else []:
         lines.append(f"{label}: {text}" if "\n" not in text else f"{label}:\n{text}")
     return "\n".join(lines)
 
 
 def feedback_html(result) -> str:
     """A CheckResult as HTML."""
-    rows = "".join(
-        f'<tr><th scope="row" style="text-align:left;vertical-align:top">{escape(label)}</th>'
-        f'<td style="text-align:left"><pre style="margin:0;white-space:pre-wrap">{escape(text)}</pre></td></tr>'
-        for label, text in _first_failure(result)
-    )
-    mistake = f"<p><strong>Recognised:</strong> {escape(result.mistake)}</p>" if result.mistake else ""
-    table = f"<table>{rows}</table>" if rows else ""
+    mistake = f"<p><strong>Recognised:</strong> {rich(result.mistake)}</p>" if result.mistake else ""
+    attempted = result.failures and result.status != "not attempted"
+    failure = failure_html(result.exercise, result.failures[0]) if attempted else ""
     headline = f"<p><strong>{escape(_headline(result))}</strong></p>"
-    return f'<div role="status" style="{_BOX}">{headline}{mistake}{table}</div>'
+    return f'<div role="status" style="{_BOX}">{headline}{mistake}{failure}</div>'
+
+
+def failure_html(name: str, failure) -> str:
+    """One failing case as a list of what was called and what came; tensors that differ as coloured grids."""
+    shown = {label: f'<pre style="margin:0;white-space:pre-wrap">{escape(text)}</pre>'
+             for label, text in _failure(name, failure)}
+    if failure.parting is not None:
+        difference = shown.pop("Difference")
+        del shown["Expected"], shown["Got"]
+        shown |= {"Values": grids.beside(failure.parting), "Difference": difference}
+    return _facts(shown.items())
+
+
+def _facts(rows) -> str:
+    """Labels beside what belongs to each, which is HTML already."""
+    body = "".join(f'<dt style="margin:0">{escape(label)}</dt><dd style="margin:0">{text}</dd>' for label, text in rows)
+    return f'<dl style="display:grid;grid-template-columns:max-content 1fr;gap:.3em 1em">{body}</dl>'
+
+
+def model_html(headline: str, rows: list[tuple[str, str]]) -> str:
+    """The verdict on a model as HTML: a sentence, and labels with their text."""
+    facts = _facts((label, escape(text)) for label, text in rows)
+    return f'<div role="status" style="{_BOX}"><p><strong>{escape(headline)}</strong></p>{facts}</div>'
 
 
 def question_text(question, letter: str | None) -> str:
@@ -108,20 +128,36 @@ def verdict_lines(question, letter: str | None) -> list[str]:
 
 def question_html(question, letter: str | None) -> str:
     """A question as HTML, with the verdict on a letter."""
-    choices = "".join(f"<li>{_rich(choice.text)}</li>" for choice in question.choices.values())
+    choices = "".join(f"<li>{rich(choice.text)}</li>" for choice in question.choices.values())
     verdict = verdict_html(question, letter)
     return (
-        f'<div style="{_BOX}"><p><strong>Question {escape(question.id)}.</strong> {_rich(question.stem)}</p>'
-        f'<ol type="A">{choices}</ol><div role="status">{verdict}</div></div>'
+        f'<div style="{_BOX}"><p><strong>Question {escape(question.id)}.</strong> {rich(question.stem)}</p>'
+        f'<ol style="list-style-type:upper-alpha">{choices}</ol><div role="status">{verdict}</div></div>'
     )
 
 
 def verdict_html(question, letter: str | None) -> str:
     """The verdict on a letter as HTML paragraphs."""
-    return "".join(f"<p>{_rich(line)}</p>" for line in verdict_lines(question, letter))
+    return "".join(f"<p>{rich(line)}</p>" for line in verdict_lines(question, letter))
 
 
-def _rich(text: str) -> str:
+def rich(text: str) -> str:
     """Escaped text, with `code` in backticks set as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
+
+
+def course_html(rows: list, total: str, following: str) -> str:
+    """Lessons with their points and minutes as a table; each title leads to the notebook."""
+    left, right = ('style="text-align:left"', 'style="text-align:right"')
+    heads = "".join(f'<th scope="col" {side}>{name}</th>' for name, side in (
+        ("Lesson", left), ("Earned", left), ("Points", right), ("Minutes", right), ("Minutes left", right)))
+    body = "".join(
+        f'<tr><th scope="row" {left}><a href="{row.name}.ipynb">{row.number} {escape(row.title)}</a></th>'
+        f'<td {left}><progress max="{row.most}" value="{row.points:g}" aria-label="Points of lesson {row.number}">'
+        f"</progress></td><td {right}>{row.points:g} of {row.most}</td><td {right}>{row.minutes}</td>"
+        f"<td {right}>{row.minutes_left}</td></tr>" for row in rows)
+    return (
+        f'<div style="{_BOX}"><p><strong>{escape(total)}</strong></p><p>{escape(following)}</p>'
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+    )

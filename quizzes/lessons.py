@@ -3,11 +3,17 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from quizzes import bank, checks, exercises, notebook, progress, questions
+from quizzes import bank, checks, exercises, hand_ins, notebook, progress, questions
 from quizzes.exercises import Exercise
+from quizzes.hand_ins import HandIn
 from quizzes.questions import Question
+
+if TYPE_CHECKING:
+    from quizzes import model_check
 
 PUBLIC_SEED = 20_05           # notebooks draw their cases from it; a grader draws from a secret seed of its own
 
@@ -24,21 +30,29 @@ def lesson(number: str) -> "Lesson":
     if number not in known:
         raise ValueError(f"there is no quiz for lesson {number!r}; there is one for {', '.join(known)}.")
     importlib.import_module(known[number])
-    return Lesson(number, exercises.BANKS.get(known[number], {}), questions.BANKS.get(known[number], {}))
+    banks = (exercises.BANKS, questions.BANKS, hand_ins.BANKS)
+    return Lesson(number, *(found.get(known[number], {}) for found in banks))
 
 
 class Lesson:
-    """Exercises and questions of one lesson, and the five things to do with them."""
+    """Exercises, questions and hand-ins of one lesson, and the six things to do with them."""
 
-    def __init__(self, number: str, exercises_by_name: dict[str, Exercise], questions_by_id: dict[str, Question]):
+    def __init__(self, number: str, exercises_by_name: dict[str, Exercise], questions_by_id: dict[str, Question],
+                 hand_ins_by_name: dict[str, HandIn] | None = None):
         self.number = number
+        self.hand_ins: Mapping[str, HandIn] = MappingProxyType(hand_ins_by_name or {})
         self.exercises: Mapping[str, Exercise] = MappingProxyType(exercises_by_name)
         self.questions: Mapping[str, Question] = MappingProxyType(questions_by_id)
 
     @property
     def max_points(self) -> int:
-        """Points of all exercises, and one for each question."""
-        return sum(exercise.points for exercise in self.exercises.values()) + len(self.questions)
+        """Points of all exercises and hand-ins, and one for each question."""
+        return sum(item.points for item in self.work.values()) + len(self.questions)
+
+    @property
+    def work(self) -> dict[str, Exercise | HandIn]:
+        """Exercises and hand-ins by name: all that has points of its own."""
+        return {**self.exercises, **self.hand_ins}
 
     def check(self, function: Callable) -> checks.CheckResult:
         """Ask a learner's function about every case and say what is wrong with it.
@@ -67,9 +81,24 @@ class Lesson:
             progress.record(self.number, f"question {id}", float(letter == question.right))
         return notebook.QuestionView(question, letter)
 
+    def hand_in(self, name: str, folder: str = ".") -> "model_check.Result":
+        """Judge the model that lies in a folder under the hand-in's file names, on public data.
+
+        Raises ValueError when no hand-in of this lesson has the name.
+        """
+        from quizzes import model_check
+
+        if name not in self.hand_ins:
+            known = ", ".join(self.hand_ins) or "none"
+            raise ValueError(f"lesson {self.number} has no hand-in {name!r}; it has {known}.")
+        result = model_check.check(self.hand_ins[name], Path(folder), PUBLIC_SEED)
+        if result.files:
+            progress.record(self.number, name, result.points)
+        return result
+
     def hint(self, function: Callable | str) -> "notebook.Note":
-        """The exercise's hint."""
-        return notebook.Note(self._exercise(function).hint)
+        """The hint of an exercise, or of a hand-in by its name."""
+        return notebook.Note((self.hand_ins.get(function) or self._exercise(function)).hint)
 
     def solution(self, function: Callable | str, give_up: bool = False) -> "notebook.Code":
         """A right solution, once the exercise is passed, or at once with give_up=True.
@@ -88,7 +117,7 @@ class Lesson:
     def progress(self) -> "notebook.ProgressView":
         """Points earned in this lesson, exercise by exercise and question by question."""
         earned = progress.earned(self.number)
-        rows = [(name, earned.get(name), item.points) for name, item in self.exercises.items()]
+        rows = [(name, earned.get(name), item.points) for name, item in self.work.items()]
         rows += [(f"question {id}", earned.get(f"question {id}"), 1) for id in self.questions]
         return notebook.ProgressView(self.number, rows)
 

@@ -20,10 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "lessons_lib").rglob("*.py"))
 QUIZZES = sorted((ROOT / "quizzes").rglob("*.py"))
 BANK = sorted((ROOT / "quizzes" / "bank").glob("*.py"))
-MODULES = LIBRARY + QUIZZES
+SITE = sorted((ROOT / "docs").glob("*.py"))
+MODULES = LIBRARY + QUIZZES + SITE
 MOST_LINES = 260
 # Named in requirements.txt because they are run, not imported.
-RUN_ONLY = {"jupyterlab", "ipykernel", "ruff", "pytest-xdist"}
+RUN_ONLY = {"jupyterlab", "ipykernel", "ruff", "pytest-xdist", "onnxscript"}
 
 
 def name_of(path: Path) -> str:
@@ -155,16 +156,26 @@ def needed_by(names: set[str], everywhere: bool) -> set[str]:
     return {name for name, _ in found}
 
 
+def extras() -> dict[str, str]:
+    """Name -> version of what only the site and the tests in a browser need: the extras of pyproject.toml."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    found = [Requirement(line) for lines in groups.values() for line in lines]
+    assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in found), "give every extra its exact version"
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in found}
+
+
 def test_everything_is_pinned_and_nothing_is_idle():
     versions, direct = pins()
     missing = needed_by(direct, everywhere=True) - set(versions)
     assert not missing, f"add to requirements.txt: {sorted(missing)}"
     idle = set(versions) - needed_by(direct, everywhere=False)
     assert not idle, f"nothing needs these any more: {sorted(idle)}"
+    missing = needed_by(set(extras()), everywhere=True) - set(versions) - set(extras())
+    assert not missing, f"add to the extras of pyproject.toml: {sorted(missing)}"
 
 
 def test_installed_packages_are_the_pinned_ones():
-    versions, _ = pins()
+    versions = pins()[0] | extras()
     installed = {name: importlib.metadata.version(name).partition("+")[0] for name in versions}
     assert installed == versions
 
@@ -177,7 +188,7 @@ def test_every_direct_dependency_is_used():
     used = {canonicalize_name(package) for root in roots for package in places.get(root, ())}
     assert direct - RUN_ONLY <= used, f"not imported anywhere: {sorted(direct - RUN_ONLY - used)}"
     own = {canonicalize_name(line.partition("==")[0].strip()) for line in data_packages()}
-    foreign = used - direct - own - {"model-compression-measured"}
+    foreign = used - direct - own - set(extras()) - {"model-compression-measured"}
     assert not foreign, f"imported, but missing at the top of requirements.txt: {sorted(foreign)}"
 
 

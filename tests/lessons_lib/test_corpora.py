@@ -147,3 +147,15 @@ def test_a_split_is_counted_as_it_is():
     assert [corpora.sentence_count(split) for split in corpora.SPLITS] == [
         len(corpora.sentences(split)) for split in corpora.SPLITS
     ]
+
+
+def test_an_article_is_a_headline_and_the_text_that_its_sentences_come_from():
+    rows = corpora.sentences("test")
+    for place in (0, len(rows) // 2, len(rows) - 1):
+        headline, text = corpora.article(rows[place]["document"])
+        assert rows[place]["text"] in text
+        assert headline.strip() == headline != ""
+        assert "\n" not in headline
+    for number in (-1, 2225):
+        with pytest.raises(ValueError, match=f"There is no document {number}; they are numbered 0 to 2224"):
+            corpora.article(number)

@@ -148,3 +148,17 @@ def test_an_interval_reads_well():
     assert str(interval) == "0.841 [0.82, 0.863]"
     assert 0.85 in interval
     assert 0.87 not in interval
+
+
+def test_paired_losses_are_those_of_answers_where_losses_are_answers_and_refuse_what_is_not_paired():
+    draw = numpy.random.default_rng(0)
+    a, b = (draw.random((3, 40)) < share for share in (0.8, 0.3))
+    expected = intervals.paired_difference(a, b, numpy.arange(40))
+    found = intervals.paired_losses(a, b)
+    assert found == expected
+    assert found.beats
+    assert not intervals.paired_losses(b, a).beats
+    assert intervals.paired_losses(2.5 * a, 2.5 * b).high == pytest.approx(2.5 * expected.high)
+    for wrong in (b[:2], b[:, :20], b[0], numpy.full((3, 40), numpy.nan)):
+        with pytest.raises(ValueError, match="of the same runs and documents"):
+            intervals.paired_losses(a, wrong)

@@ -221,3 +221,11 @@ def test_a_search_over_nothing_or_in_disorder_is_refused():
     for candidates in ([], [0.5, 0.4], [0.5, 0.5]):
         with pytest.raises(ValueError, match="ascending order"):
             pruning.highest_sparsity(float, 0.5, candidates)
+
+
+def test_the_lowest_scores_go_with_their_signs():
+    scores = torch.tensor([[0.5, -3.0, 2.0], [-0.1, 0.0, 0.0]])
+    assert pruning.score_mask(scores, 0.5).tolist() == [[True, False, True], [False, False, True]]    # ties: the first
+    assert pruning.score_mask(torch.zeros(10), 0.3).tolist() == [False] * 3 + [True] * 7
+    with pytest.raises(ValueError, match="NaN"):
+        pruning.score_mask(torch.tensor([float("nan"), 1.0]), 0.5)

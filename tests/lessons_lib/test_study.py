@@ -7,10 +7,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from unittest.mock import MagicMock
 
 import pytest
+import torch
 
-from lessons_lib import runs, study
+from lessons_lib import runs, study, training
 from lessons_lib.runs import StudyError
 from lessons_lib.study import Study
 
@@ -184,6 +186,22 @@ def test_full_scale_computes_in_the_cache_and_leaves_the_kept_table_alone(tmp_pa
     monkeypatch.setenv("COURSE_SCALE", "huge")
     with pytest.raises(ValueError, match="COURSE_SCALE is 'huge'; set it to full"):
         make(tmp_path).table()
+
+
+def test_only_a_live_cell_shows_its_training(tmp_path, monkeypatch):
+    """A study has one bar over its cells; somebody who waits for a single cell sees the bar of its training."""
+
+    def train(cell):
+        training.train(torch.nn.Linear(2, 1), {"x": torch.ones(4, 2)}, lambda model, batch: model(batch["x"]).mean(),
+                       steps=1, lr=1e-3, seed=0, progress=False)
+        return run(cell)
+
+    make(tmp_path).compute(progress=False)
+    bar = MagicMock()
+    monkeypatch.setattr("tqdm.auto.tqdm", bar)
+    make(tmp_path, run=train).live(CELLS[0])
+    train(CELLS[0])
+    assert [call.kwargs["disable"] for call in bar.call_args_list] == [False, True]
 
 
 def test_a_live_cell_lies_within_the_spread_or_is_reported_outside(tmp_path):

@@ -67,8 +67,9 @@ def test_a_notebook_gets_labelled_controls_and_a_first_picture_that_follows_them
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     assert not [out for cell in notebook.cells for out in cell.outputs if out.get("name") == "stderr"]
-    controls, picture = notebook.cells[1].outputs
+    controls, script, picture = notebook.cells[1].outputs
     assert "application/vnd.jupyter.widget-view+json" in controls.data
+    assert "aria-label" in script.data["application/javascript"]        # what it does: tests/browser/test_lessons.py
     assert picture.data["text/plain"] == "'8 b False'"                  # drawn at 4, drawn anew when the knob turned
     text = notebook.cells[2].outputs[0].text
     for label in ("SelectionSliderModel:bits", "DropdownModel:scheme", "CheckboxModel:whole range"):

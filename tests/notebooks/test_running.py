@@ -1,4 +1,4 @@
-"""The rules of notebooks/conftest.py, on small notebooks that keep or break them."""
+"""The rules of notebooks/conftest.py and notebooks/outputs.py, on small notebooks that keep or break them."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-CONFTEST = Path(__file__).resolve().parents[2] / "notebooks" / "conftest.py"
+ROOT = Path(__file__).resolve().parents[2]
+CONFTEST = ROOT / "notebooks" / "conftest.py"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SHOW = "from IPython.display import HTML, Image, display; import base64\n"
 
@@ -35,7 +36,7 @@ def report(tmp_path_factory):
     """What pytest says of two notebooks: all the cells above, and one that is quiet and slow."""
     folder = tmp_path_factory.mktemp("notebooks")
     (folder / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"), encoding="utf-8")
-    (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\n")
     (folder / "syllabus.toml").write_text(
         '[[lessons]]\nname = "cells"\nseconds = 600\n[[lessons]]\nname = "slow"\nseconds = 1\n'
     )

@@ -1,0 +1,138 @@
+"""The parts of the site that are made from data: lessons, their map, the claims, run times, the library's modules."""
+
+import ast
+import re
+from itertools import groupby
+from pathlib import Path
+
+from docs import static_widgets
+from quizzes import lesson as bank
+
+# What to teach in a given time. A test holds that each plan has what its lessons build on.
+WORKSHOPS = {
+    "half a day: eight bits": ["00", "01", "08"],
+    "a day: a small model learns from a large one": ["00", "03", "04", "05"],
+    "a day: fewer bits": ["00", "01", "02", "08", "09"],
+    "two days: a model made small, from FP32 to the capstone": ["00", "01", "02", "03", "04", "08", "09", "12", "14",
+                                                                "18"],
+}
+PUNCTUATION = re.compile(r"([\\`*_{}\[\]<>|$#~])")
+LOCAL_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#|/)[^)]+\)")
+PICTURE = re.compile(r"(!\[[^\]]*\]\()docs/")
+LEADING = re.compile(r"^(\s*)([-+]|\d+[.)])(\s)")
+
+
+def plain(text: str) -> str:
+    """A text as Markdown that shows exactly it, on one line."""
+    return LEADING.sub(r"\1\\\2\3", PUNCTUATION.sub(r"\\\1", " ".join(str(text).split())))
+
+
+def table(columns: list[str], rows: list[list[str]], right: tuple[int, ...] = ()) -> str:
+    """A Markdown table of cells that are Markdown; the columns in `right` are aligned to the right."""
+    rules = ["---:" if place in right else "---" for place in range(len(columns))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, rules, *rows]) + "\n"
+
+
+def lesson_page(notebook, entry: dict, seconds: float) -> None:
+    """Make an executed notebook a page: its number in the title, a line on this build, widgets in words. In place."""
+    static_widgets.write_out(notebook)
+    first = notebook.cells[0]
+    first.source = first.source.replace("# ", f"# {entry['name'][:2]} ", 1)
+    first.source += (
+        f"\n\nThis page shows one run of `notebooks/{entry['name']}.ipynb`, {seconds:.0f} seconds long, on the machine "
+        "named under [Claims](../claims.md). Exercises and questions are as you will find them, not solved: "
+        "to try them, open the notebook with `make lab`."
+    )
+
+
+def lesson_map(syllabus: list[dict], built: set[str]) -> str:
+    """The lessons by part, as tables, with the links that the navigation is made of."""
+    parts = []
+    for part, members in groupby(syllabus, key=lambda entry: entry["part"]):
+        rows = [[_title(entry, built), ", ".join(_number(need, built, syllabus) for need in entry["needs"]) or "–",
+                 str(entry["minutes"]), _points(entry), plain("; ".join(entry["objectives"]))] for entry in members]
+        parts += [f"## {part}\n", table(["Lesson", "Needs", "Minutes", "Points", "You will be able to"], rows, (2, 3))]
+    pages = [f"lessons/{entry['name']}" for entry in syllabus if entry["name"] in built]
+    return "\n".join([*parts, "```{toctree}", ":hidden:", "", *pages, "```", ""])
+
+
+def _title(entry: dict, built: set[str]) -> str:
+    title = f"{entry['name'][:2]} {plain(entry['title'])}"
+    if entry["name"] in built:
+        return f"[{title}](lessons/{entry['name']}.ipynb)"
+    return f"{title} (coming)" if entry["status"] == "coming" else title
+
+
+def _number(number: str, built: set[str], syllabus: list[dict]) -> str:
+    name = next(entry["name"] for entry in syllabus if entry["name"].startswith(number))
+    return f"[{number}](lessons/{name}.ipynb)" if name in built else number
+
+
+def _points(entry: dict) -> str:
+    return f"{bank(entry['name'][:2]).max_points:g}" if entry["status"] == "ready" else "–"
+
+
+def claims(run: dict) -> str:
+    """What was measured in this build, claim by claim, and how many agree."""
+    said = [row["verdict"] for row in run["claims"]]
+    counts = ", ".join(f"{said.count(word)} {word}" for word in dict.fromkeys(["yes", "partly", "no", "open", *said]))
+    rows = [[row["lesson"], f"**{plain(row['id'])}** {plain(row['claim'])}", plain(row["measured"]), row["verdict"],
+             plain(row["why"])] for row in run["claims"]]
+    rows = [[", ".join(f"{{lesson}}`{number}`" for number in row[0].split(", ")), *row[1:]] for row in rows]
+    return f"Do they agree? {counts}.\n\n" + table(["Where", "Claim", "Measured here", "Agrees?", "Why"], rows)
+
+
+def machine(run: dict) -> str:
+    """The machine of this build, and when it ran."""
+    rows = [[plain(name), plain(value)] for name, value in (run["machine"] | {"built (UTC)": run["when"]}).items()]
+    return table(["Machine", "of this build"], rows)
+
+
+def times(run: dict, syllabus: list[dict]) -> str:
+    """Seconds that each lesson took in this build, beside its budget."""
+    ran = [entry for entry in syllabus if entry["name"] in run["seconds"]]
+    rows = [[f"{{lesson}}`{entry['name'][:2]}`", plain(entry["title"]), f"{run['seconds'][entry['name']]:.0f}",
+             str(entry["seconds"])] for entry in ran]
+    total = [["", "all", f"{sum(run['seconds'].values()):.0f}", str(sum(entry["seconds"] for entry in ran))]]
+    return table(["Where", "Lesson", "Seconds", "Budget"], rows + total, (2, 3))
+
+
+def workshops(syllabus: list[dict]) -> str:
+    """The plans for a workshop, with their minutes; the last one is the whole course."""
+    minutes = {entry["name"][:2]: entry["minutes"] for entry in syllabus}
+    plans = {plan: numbers for plan, numbers in WORKSHOPS.items() if set(numbers) <= set(minutes)}
+    rows = [[plain(plan), " ".join(f"{{lesson}}`{number}`" for number in numbers), _hours(minutes[n] for n in numbers)]
+            for plan, numbers in plans.items()]
+    return table(["Plan", "Lessons", "Hours"], [*rows, ["a term", "all, in order", _hours(minutes.values())]], (2,))
+
+
+def _hours(minutes) -> str:
+    return f"{sum(minutes) / 60:.1f}"
+
+
+def modules(library: Path) -> dict[str, str]:
+    """The modules of a package, by name, each with the first sentence of its docstring."""
+    found = {}
+    for path in sorted(library.glob("[!_]*.py")):
+        told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found[path.stem] = told.partition("\n\n")[0].replace("\n", " ")
+    return found
+
+
+def module_page(package: str, name: str) -> str:
+    """The page of one module, in reStructuredText, for autodoc to fill."""
+    return (f"{name}\n{'=' * len(name)}\n\n.. automodule:: {package}.{name}\n   :members:\n   :member-order: bysource\n"
+            "   :ignore-module-all:\n")
+
+
+def module_map(found: dict[str, str]) -> str:
+    """The modules as a table, with the links that the navigation is made of."""
+    rows = [[f"[{name}](api/{name}.rst)", plain(told)] for name, told in found.items()]
+    pages = [f"api/{name}" for name in found]
+    tree = ["", "```{toctree}", ":hidden:", "", *pages, "```", ""]
+    return table(["Module", "What it is about"], rows) + "\n".join(tree)
+
+
+def repository_page(text: str) -> str:
+    """A page of the repository for the site: pictures are found, links to files that it lacks become their names."""
+    return LOCAL_LINK.sub(r"\1", PICTURE.sub(r"\1/", text))
