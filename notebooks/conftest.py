@@ -49,13 +49,16 @@ def pytest_runtest_call(item):
     return result
 
 
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
-    """After its last cell, a lesson far beyond its seconds is an error."""
+    """After its last cell, a lesson far beyond its seconds is an error; its kernel has ended, the next one may begin."""
+    result = yield
     if not isinstance(item, IPyNbCell) or (nextitem is not None and nextitem.path == item.path):
-        return
+        return result
     used, allowed = item.config.stash[seconds_used].get(item.path, 0.0), budgets(item.path.parent).get(item.path.stem)
     if allowed is not None and used > PATIENCE * allowed:
         pytest.fail(f"{item.path.stem} took {used:.0f} s; its budget in syllabus.toml is {allowed} s", pytrace=False)
+    return result
 
 
 def pytest_terminal_summary(terminalreporter, config):

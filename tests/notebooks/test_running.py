@@ -33,7 +33,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """What pytest says of two notebooks: all the cells above, and one that is quiet and slow."""
+    """What pytest says of three notebooks: all the cells above, one that is quiet and slow, and one that comes after."""
     folder = tmp_path_factory.mktemp("notebooks")
     (folder / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\n")
@@ -42,6 +42,7 @@ def report(tmp_path_factory):
     )
     write(folder / "cells.ipynb", list(CELLS.values()))
     write(folder / "slow.ipynb", ["import time; time.sleep(2.5)"])
+    write(folder / "swift.ipynb", ["print('a line')"])
     # A process of its own: this one may be a worker of pytest-xdist, and the kernels must not inherit that.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = subprocess.run(
@@ -71,6 +72,10 @@ def test_a_bad_cell_fails_and_says_why(report, name):
 def test_a_lesson_far_beyond_its_seconds_is_an_error(report):
     assert "ERROR slow.ipynb::Cell 0" in report
     assert "its budget in syllabus.toml is 1 s" in report
+
+
+def test_a_slow_lesson_costs_the_next_one_nothing(report):
+    assert "PASSED swift.ipynb::Cell 0\n" in report
 
 
 def test_summary_tells_the_seconds_of_each_lesson(report):
