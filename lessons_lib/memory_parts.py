@@ -98,14 +98,18 @@ def computed(shape: Shape, method: str, rows: int, length: int, written: int, r:
         "activations": shape.blocks * each + FP32 * rows * (length * last + written * shape.vocabulary),
         "a block again": again if checkpointing else 0,
     }
-    return parts | {"peak": peak(parts)}
+    return parts | {"peak": peak(parts, FP32 * rows * written * shape.vocabulary)}
 
 
-def peak(parts: dict[str, float]) -> float:
-    """Bytes at the fullest moment: what a step keeps for its gradients is given back while the gradients are made."""
+def peak(parts: dict[str, float], logits: float) -> float:
+    """Bytes at the fullest moment: what a step keeps for its gradients is given back while the gradients are made.
+
+    logits: bytes of the logits. When the loss is differentiated there are two more tensors of their size for a moment.
+    """
     lasting = parts["weights"] + parts["adapters"] + parts["optimizer"]
-    # peak = weights + adapters + optimizer + max(gradients, activations + copies + a block again)
-    return lasting + max(parts["gradients"], parts["activations"] + parts["BF16 copies"] + parts["a block again"])
+    kept = parts["activations"] + parts["BF16 copies"]
+    # peak = weights + adapters + optimizer + max(gradients, activations + copies + max(2 logits, a block again))
+    return lasting + max(parts["gradients"], kept + max(2 * logits, parts["a block again"]))
 
 
 def measured(method: str, rows: int, r: int = 8, checkpointing: bool = False) -> dict[str, float]:

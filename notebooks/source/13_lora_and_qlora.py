@@ -430,9 +430,10 @@ plots.note(f"The loss has its 95 % interval over articles and seeds. Packing alo
 #
 # Weights, adapters and averages stay for the whole step. The others take turns. The backward pass walks back through the
 # blocks; at each it gives back what the block kept, and leaves the block's gradients. So the larger of the two counts.
+# When it sets out, two more tensors as large as the logits are there for a moment.
 #
 # $$\text{peak} = \text{weights} + \text{adapters} + \text{optimizer} + \max(\text{gradients}, \,
-# \text{activations} + \text{copies})$$
+# \text{activations} + \text{copies} + 2 \, \text{logits})$$
 
 # %%
 length = headlines.prompt_tokens() + headlines.HEADLINE_TOKENS

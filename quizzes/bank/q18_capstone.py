@@ -325,9 +325,9 @@ hand_in(
     hint="Write the pipeline as a list of steps that ends with 'export' and 'int8', make it, and copy its file with "
     "pipeline.hand_in. What is the largest part of the file: layers, or words?",
     tiers=[
-        tier("gold", most_bytes=11_280_000, least=0.96, share=1.0),
-        tier("silver", most_bytes=15_050_000, least=0.96, share=0.75),
-        tier("bronze", most_bytes=23_000_000, least=0.95, share=0.5),
+        tier("gold", most_bytes=11_280_000, least=0.955, share=1.0),
+        tier("silver", most_bytes=15_050_000, least=0.955, share=0.75),
+        tier("bronze", most_bytes=23_000_000, least=0.93, share=0.5),
     ],
 )
 

@@ -62,8 +62,9 @@ def test_each_switch_changes_its_own_part():
 def test_the_peak_takes_the_larger_of_gradients_and_what_is_kept():
     parts = {"weights": 100, "adapters": 10, "optimizer": 20, "gradients": 5, "activations": 50, "BF16 copies": 8,
              "a block again": 2}
-    assert memory_parts.peak(parts) == 100 + 10 + 20 + 60
-    assert memory_parts.peak(parts | {"gradients": 70}) == 100 + 10 + 20 + 70
+    assert memory_parts.peak(parts, 0) == 100 + 10 + 20 + 60
+    assert memory_parts.peak(parts, 4) == 100 + 10 + 20 + 66
+    assert memory_parts.peak(parts | {"gradients": 70}, 4) == 100 + 10 + 20 + 70
 
 
 @pytest.mark.parametrize(("settings", "words"), [
