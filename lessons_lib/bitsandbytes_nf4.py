@@ -1,4 +1,4 @@
-"""NF4 as bitsandbytes does it, to be compared with: the one place in the library that knows that package."""
+"""NF4 as bitsandbytes does it, to be compared with. (Its 8-bit optimizer is in `optimizers`.)"""
 
 import bitsandbytes
 import torch

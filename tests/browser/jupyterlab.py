@@ -87,7 +87,8 @@ class Notebook:
 
     def cell(self, position: int):
         """The locator of a cell."""
-        return self.page.locator(f".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell[data-windowed-list-index='{position}']")
+        shown = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+        return shown.locator(f".jp-Cell[data-windowed-list-index='{position}']")
 
     def select(self, position: int):
         """Go to a cell, in command mode; returns its locator."""
