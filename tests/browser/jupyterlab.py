@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENT, LONG = 60_000, 600_000      # milliseconds for one answer of the page, and for the cells of a lesson
+PATIENT, LONG = 180_000, 600_000     # milliseconds for one answer of the page, and for the cells of a lesson
 PANEL = "const panel = window.jupyterapp?.shell.currentWidget; const notebook = panel?.content;"
 IDLE = "panel.sessionContext.session?.kernel?.status === 'idle'"
 # Errors in the console that are JupyterLab's own: its server answers 500 when it is asked for the kernels in the moment
@@ -51,11 +51,11 @@ def heard(page) -> list[str]:
 class Notebook:
     """One notebook, open in a page of its own. `errors` holds what the page's console said that concerns us."""
 
-    def __init__(self, browser, lab: Lab, name: str, address: str | None = None, width: int = 1280, height: int = 900):
+    def __init__(self, browser, lab: Lab, name: str, width: int = 1280, height: int = 900):
         self.page = browser.new_context(viewport={"width": width, "height": height}).new_page()
         self.page.set_default_timeout(PATIENT)
         self.errors = heard(self.page)
-        self.page.goto(address or f"{lab.address}/lab/tree/{name}?token={lab.token}&reset")
+        self.page.goto(f"{lab.address}/lab/tree/{name}?token={lab.token}&reset")
         self.until(f"panel.context?.path === argument && notebook.widgets.length && {IDLE}", name)
 
     def ask(self, expression: str, argument=None):
