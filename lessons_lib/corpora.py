@@ -89,13 +89,18 @@ def article(document: int) -> tuple[str, str]:
     return headline.strip(), body
 
 
+def long_enough(key: str) -> bool:
+    """Whether a sentence, by its `sentence_key`, has the MIN_WORDS words that say something about the topic."""
+    return key.count(" ") >= MIN_WORDS - 1
+
+
 def _documents() -> list[Document]:
     """All documents without their headlines (the first line); of documents with the same text, the first."""
     documents: dict[str, Document] = {}
     for number, path in enumerate(_paths()):
         _headline, body = article(number)
         keyed = {sentence_key(sentence): sentence for sentence in split_sentences(body)}
-        sentences = {key: sentence for key, sentence in keyed.items() if key.count(" ") >= MIN_WORDS - 1}
+        sentences = {key: sentence for key, sentence in keyed.items() if long_enough(key)}
         topic = TOPICS.index(FOLDERS.get(path.parent.name, path.parent.name))
         documents.setdefault(" ".join(sentences), Document(number, topic, sentences))
     return list(documents.values())

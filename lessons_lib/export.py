@@ -5,7 +5,6 @@ run the model, without the Python class that it came from.
 """
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lessons_lib import layers, startup
 from lessons_lib.onnx_runtime import session
 
 __all__ = ["OnnxModel", "dynamic_int8", "max_abs_difference", "session", "static_int8", "to_onnx", "traced"]
@@ -62,7 +62,7 @@ def traced(
     Raises ValueError when the model's Python cannot be traced.
     """
     try:
-        with _quiet(), _as_traced(model):
+        with startup.without_warnings(HARMLESS), _as_traced(model):
             program = torch.onnx.export(model, tuple(sample.values()), input_names=list(sample), output_names=outputs,
                                         dynamo=True, dynamic_shapes=tuple(axes), verbose=False)
     except torch.onnx.OnnxExporterError as error:
@@ -95,7 +95,7 @@ def dynamic_int8(path: str | os.PathLike, out: str | os.PathLike) -> Path:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _quiet():
+    with startup.without_warnings(HARMLESS):
         quantize_dynamic(_existing(path), out, per_channel=True, weight_type=QuantType.QInt8)
     return _rewritten(out)
 
@@ -122,7 +122,7 @@ def static_int8(path: str | os.PathLike, out: str | os.PathLike, batches: Iterab
         def get_next(self):
             return next(self.left, None)
 
-    with _quiet():
+    with startup.without_warnings(HARMLESS):
         quantize_static(_existing(path), out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                         op_types_to_quantize=["MatMul", "Gemm", "Gather"], activation_type=QuantType.QUInt8,
                         weight_type=QuantType.QInt8, extra_options={"MatMulConstBOnly": True})
@@ -144,20 +144,14 @@ def max_abs_difference(a: Tensor, b: Tensor) -> float:
 
 @contextmanager
 def _as_traced(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients, and encoders of transformers inside the model compute attention step by step."""
-    encoders = {module: module.config._attn_implementation for module in model.modules()
-                if hasattr(module, "set_attn_implementation")}
+    """Eval mode, no gradients, and attention step by step."""
     was_training = model.training
     model.eval()
     try:
-        for encoder in encoders:
-            encoder.set_attn_implementation("eager")
-        with torch.no_grad():
+        with layers.attention_written_out(model), torch.no_grad():
             yield
     finally:
         model.train(was_training)
-        for encoder, name in encoders.items():
-            encoder.set_attn_implementation(name)
 
 
 def _existing(path: str | os.PathLike) -> str:
@@ -218,11 +212,3 @@ def _write(model, path: str | os.PathLike) -> Path:
     onnx.save(model, path)
     onnx.checker.check_model(str(path))
     return Path(path)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        for message in HARMLESS:
-            warnings.filterwarnings("ignore", message=message)
-        yield

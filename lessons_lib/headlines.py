@@ -4,14 +4,12 @@ The model reads the first tokens of an article, then a question, and writes the 
 Every example begins with the same number of tokens, so logits are computed where a headline stands and nowhere else.
 """
 
-from contextlib import nullcontext
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessons_lib import corpora, language_model
-from lessons_lib.training import Batch, fast_bfloat16
+from lessons_lib.training import Batch, bfloat16_where_fast
 
 ARTICLE_TOKENS = 28
 QUESTION = "\n\nHeadline:"
@@ -94,11 +92,6 @@ def judged(model: nn.Module, data: Batch, batch_size: int = 16) -> tuple[Tensor,
     finally:
         model.train(was_training)
     return torch.cat(losses), torch.cat(hits)
-
-
-def bfloat16_where_fast():
-    """The context that `training.train` runs a forward pass in: BF16 autocast where that is quick, else nothing."""
-    return torch.autocast("cpu", torch.bfloat16) if fast_bfloat16() else nullcontext()
 
 
 def write(model: nn.Module, numbers: list[int]) -> list[str]:

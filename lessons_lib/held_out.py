@@ -47,7 +47,7 @@ def _unused_sentences() -> list[Sentence]:
         found |= {key: Sentence(text, topic, document) for key, text in sentences.items()}
     return [
         sentence for key, sentence in found.items()
-        if places[key] == 1 and key not in known and key.count(" ") >= corpora.MIN_WORDS - 1
+        if places[key] == 1 and key not in known and corpora.long_enough(key)
     ]  # fmt: skip
 
 
@@ -82,7 +82,8 @@ def sentences_in(folder: Path) -> list[Sentence]:
     paths = [path for name in names for path in sorted((folder / name).glob("*.txt"))]
     found = []
     for document, path in enumerate(paths):
-        sentences = [text for text in corpora.split_sentences(_text(path)) if _is_long_enough(text)]
+        sentences = [text for text in corpora.split_sentences(_text(path))
+                     if corpora.long_enough(corpora.sentence_key(text))]
         topic = corpora.TOPICS.index(path.parent.name)
         found += [Sentence(text, topic, document) for text in sentences[: corpora.HELD_OUT_SENTENCES]]
     if len({sentence.document for sentence in found}) < 2:
@@ -98,10 +99,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8; save it as UTF-8.") from error
-
-
-def _is_long_enough(sentence: str) -> bool:
-    return corpora.sentence_key(sentence).count(" ") >= corpora.MIN_WORDS - 1
 
 
 def new_pairs(count: int, seed: int) -> list[Pair]:

@@ -6,15 +6,13 @@ for static INT8 by way of torch.export (PT2E).
 
 import copy
 import tempfile
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lessons_lib import dynamic_int8
+from lessons_lib import dynamic_int8, startup
 
 Batch = dict[str, Tensor]
 
@@ -30,7 +28,7 @@ HARMLESS = (
 
 def torch_ao_dynamic(model: nn.Module) -> nn.Module:
     """The model by torch.ao: a copy with DynamicQuantizedLinear layers, per-channel weights, a range for each batch."""
-    with _quiet():
+    with startup.without_warnings(HARMLESS):
         from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
         return quantize_dynamic(model, {nn.Linear: per_channel_dynamic_qconfig}, dtype=torch.qint8)
@@ -38,7 +36,7 @@ def torch_ao_dynamic(model: nn.Module) -> nn.Module:
 
 def torchao_dynamic(model: nn.Module) -> nn.Module:
     """The model by torchao: a copy with 8-bit weights per channel and activations quantized row by row."""
-    with _quiet():
+    with startup.without_warnings(HARMLESS):
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
         copied = copy.deepcopy(model)
@@ -53,7 +51,7 @@ def torch_ao_static(model: nn.Module, batches: Iterable[Batch]) -> nn.Module:
     convert its layer norms too, which then wait for codes that nobody gives them. Its histogram observer chooses ranges
     of least error for the input and the output, on x86 with 7 bits, so that older processors cannot overflow.
     """
-    with _quiet():
+    with startup.without_warnings(HARMLESS):
         from torch.ao.quantization import QuantWrapper, convert, get_default_qconfig, prepare
 
         copied = copy.deepcopy(model).eval()
@@ -74,7 +72,7 @@ def pt2e_static(model: nn.Module, batches: Iterable[Batch]) -> nn.Module:
     The result is a graph in which codes are read back to FP32 before each product: right, and slower than FP32 until
     torch.compile fuses the steps (`compiled`). Layers that read one tensor share one step to codes.
     """
-    with _quiet(), torch.no_grad():
+    with startup.without_warnings(HARMLESS), torch.no_grad():
         from torchao.quantization.pt2e import allow_exported_model_train_eval
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
         from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
@@ -100,14 +98,14 @@ def compiled(graph: nn.Module, batch: Batch) -> Callable:
     It takes seconds for a layer or two, a minute for a whole encoder.
     """
     program = dynamic_int8.compiled(graph)
-    with _quiet():
+    with startup.without_warnings(HARMLESS):
         program(**batch)
     return program
 
 
 def torch_ao_qparams(observer: str, batches: Iterable[Tensor], **settings) -> tuple[float, int]:
     """Scale and zero point that one of torch.ao's observers, by name, chooses for unsigned 8-bit codes."""
-    with _quiet():
+    with startup.without_warnings(HARMLESS):
         from torch.ao.quantization import observer as observers
 
         seen = getattr(observers, observer)(dtype=torch.quint8, qscheme=torch.per_tensor_affine, **settings)
@@ -119,7 +117,7 @@ def torch_ao_qparams(observer: str, batches: Iterable[Tensor], **settings) -> tu
 
 def saved_bytes(model: nn.Module) -> int:
     """Bytes of the file that torch.save writes of a state dict; packed weights of torch.ao fit into no other."""
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with startup.without_warnings(HARMLESS), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt"
         torch.save(model.state_dict(), path)
         return path.stat().st_size
@@ -138,11 +136,3 @@ def _drop_unread(graph: torch.fx.GraphModule) -> None:
         if name not in read:
             parent, _, own = name.rpartition(".")
             delattr(graph.get_submodule(parent), own)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        for message in HARMLESS:
-            warnings.filterwarnings("ignore", message=message)
-        yield

@@ -1,6 +1,6 @@
 """Quality with an interval: how far a score could lie from what one test set and a few seeds showed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy
@@ -20,6 +20,10 @@ class Interval:
     def __post_init__(self):
         if not (numpy.isfinite([self.value, self.low, self.high]).all() and self.low <= self.high):
             raise ValueError(f"an interval needs finite numbers with low <= high, not {self.low} and {self.high}")
+
+    def scaled(self, factor: float) -> "Interval":
+        """The same in other units, such as per cent with 100; factor is above 0. A Difference stays one."""
+        return replace(self, value=factor * self.value, low=factor * self.low, high=factor * self.high)
 
     def __contains__(self, number: float) -> bool:
         return self.low <= number <= self.high

@@ -166,7 +166,7 @@ def _kept(model: nn.Module, forward: Callable[[], Any]) -> tuple[dict[str, int],
             kept[storage.data_ptr()] = "BF16 copies" if copy else "activations", storage.nbytes(), tensor
         return tensor
 
-    with headlines.bfloat16_where_fast(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with training.bfloat16_where_fast(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         made = forward()
     return {part: sum(size for kind, size, _ in kept.values() if kind == part)
             for part in ("BF16 copies", "activations")}, made

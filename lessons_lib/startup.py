@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 # transformers imports torchao wherever it is installed. These lines follow, and none concerns what the course does.
@@ -53,6 +53,15 @@ def install() -> None:
     warnings.filterwarnings("ignore", re.escape(OUTDATED_NAME), FutureWarning)
     # torch.profiler writes "profiler_start" and "profiler_stop" to the error stream (severity USDT, 5) at every use.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+
+
+@contextmanager
+def without_warnings(messages: Iterable[str]) -> Iterator[None]:
+    """Inside, warnings that begin as one of these patterns do are not shown; all others are."""
+    with warnings.catch_warnings():
+        for message in messages:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 @contextmanager

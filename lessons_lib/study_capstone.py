@@ -161,8 +161,7 @@ def score(table: Table, task: str, said: list[Any]) -> intervals.Interval:
     """Accuracy (0 to 100 %) or BLEU of some `answers`, with its 95 % interval over seeds and documents, or phrases."""
     if task == "translator":
         return bleu.interval(_counts(said))
-    found = intervals.accuracy(*topics.answers(said, table.inputs["sizes"]))
-    return intervals.Interval(*(100 * end for end in (found.value, found.low, found.high)))
+    return intervals.accuracy(*topics.answers(said, table.inputs["sizes"])).scaled(100)
 
 
 def lost(table: Table, task: str, said: list[Any]) -> intervals.Difference:
@@ -171,8 +170,7 @@ def lost(table: Table, task: str, said: list[Any]) -> intervals.Difference:
     if task == "translator":
         return bleu.difference(_counts(said), _counts(whole))
     (a, documents), (b, _) = (topics.answers(side, table.inputs["sizes"]) for side in (said, whole))
-    found = intervals.paired_difference(a, b, documents)
-    return intervals.Difference(*(100 * end for end in (found.value, found.low, found.high)), runs=len(said))
+    return intervals.paired_difference(a, b, documents).scaled(100)
 
 
 def _counts(said: list[str]) -> numpy.ndarray:

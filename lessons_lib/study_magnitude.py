@@ -184,7 +184,7 @@ def judged(kind: str, model: nn.Module, split: str) -> dict[str, Any]:
     precision that it trains in."""
     data = asked(kind, split)
     if kind == "classifier":
-        with torch.autocast("cpu", torch.bfloat16, enabled=training.fast_bfloat16()):
+        with training.bfloat16_where_fast():
             logits = models.predict_logits(model, data["text"][:])
         right = (logits.argmax(dim=1) == torch.tensor(data["topic"][:])).numpy()
         return {"quality": round(float(right.mean()), 5), "answers": base64.b85encode(numpy.packbits(right)).decode()}
@@ -213,8 +213,7 @@ def score(table: Table, rows: list[Row]) -> intervals.Interval:
     """Accuracy (0 to 100 %) or BLEU of some test rows, with its interval over seeds and documents, or phrases."""
     if rows[0]["model"] == "translator":
         return bleu.interval(_counts(rows))
-    found = intervals.accuracy(_right(table, rows), table.inputs["documents"])
-    return intervals.Interval(*(100 * end for end in (found.value, found.low, found.high)))
+    return intervals.accuracy(_right(table, rows), table.inputs["documents"]).scaled(100)
 
 
 def difference(table: Table, rows: list[Row], others: list[Row]) -> intervals.Difference:
@@ -223,8 +222,8 @@ def difference(table: Table, rows: list[Row], others: list[Row]) -> intervals.Di
     rows, others = (side * runs if len(side) == 1 else side for side in (rows, others))
     if rows[0]["model"] == "translator":
         return bleu.difference(_counts(rows), _counts(others))
-    found = intervals.paired_difference(_right(table, rows), _right(table, others), table.inputs["documents"])
-    return intervals.Difference(*(100 * end for end in (found.value, found.low, found.high)), runs=runs)
+    return intervals.paired_difference(_right(table, rows), _right(table, others),
+                                       table.inputs["documents"]).scaled(100)
 
 
 def _counts(rows: list[Row]) -> numpy.ndarray:

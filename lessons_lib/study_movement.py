@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lessons_lib import models, movement, sparse_training, training
+from lessons_lib import layers, models, movement, sparse_training, training
 from lessons_lib import study_distil_classifier as classifier
 from lessons_lib import study_magnitude as magnitude
 from lessons_lib import study_structure as structure
@@ -76,14 +76,13 @@ def train_data() -> dict[str, torch.Tensor]:
 def fine_tuned(cell: dict[str, Any], progress: bool = False) -> nn.Module:
     """A classifier on the pretrained encoder, trained on the topics, with the asked share of zeros in each layer."""
     model = models.topic_student(SETTINGS["n_layers"], seed=cell["seed"], source="encoder", freeze_embeddings=True)
-    model.encoder.set_attn_implementation("eager")  # its backward pass is the faster one on short texts
     weights = sparse_training.linear_weights(model) if cell["sparsity"] else {}
     steps, final = cell["steps"], cell["sparsity"]
-    with movement.pruned_while_training(model, weights, cell["way"], lambda step: sparsity_at(step, steps, final),
-                                        SETTINGS["every"]):
+    masks = movement.pruned_while_training(model, weights, cell["way"], lambda step: sparsity_at(step, steps, final),
+                                           SETTINGS["every"])
+    with layers.attention_written_out(model), masks:
         training.train(model, train_data(), models.topic_loss, steps=steps, lr=cell["lr"],
                        batch_size=SETTINGS["batch_size"], seed=cell["seed"], progress=progress)
-    model.encoder.set_attn_implementation("sdpa")
     return model.requires_grad_(False)
 
 

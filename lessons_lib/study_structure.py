@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lessons_lib import corpora, heads, importance, models, structured, training
+from lessons_lib import corpora, heads, importance, layers, models, structured, training
 from lessons_lib import study_distil_classifier as classifier
 from lessons_lib import study_magnitude as magnitude
 from lessons_lib.runs import Row, Table
@@ -137,12 +137,10 @@ def recover(model: nn.Module, recovery: str, lr: float, seed: int, progress: boo
     """Train a pruned model in place, its embeddings left as they are: on the labels of the transfer set of lesson 04,
     or on what the unpruned teacher says of the same sentences."""
     model.requires_grad_(True).encoder.embeddings.requires_grad_(False)
-    model.encoder.set_attn_implementation("eager")  # its backward pass is the faster one on short texts
     data = classifier.transfer_data("full", "topic", SETTINGS["alpha"][recovery], seed)
-    history = classifier.distil(model, data, alpha=SETTINGS["alpha"][recovery], T=SETTINGS["T"], lr=lr, seed=seed,
-                                steps=SETTINGS["steps"], progress=progress)
-    model.encoder.set_attn_implementation("sdpa")
-    return history
+    with layers.attention_written_out(model):
+        return classifier.distil(model, data, alpha=SETTINGS["alpha"][recovery], T=SETTINGS["T"], lr=lr, seed=seed,
+                                 steps=SETTINGS["steps"], progress=progress)
 
 
 def rows(table: Table, way: str, gone: dict[str, int], recovery: str | None = None) -> list[Row]:

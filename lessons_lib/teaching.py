@@ -77,7 +77,7 @@ def sentences() -> dict[str, Tensor]:
 
 def _ask(texts: list[str]) -> Tensor:
     """The teacher's logits in the precision that it was trained in."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=training.fast_bfloat16()):
+    with training.bfloat16_where_fast():
         return models.predict_logits(models.topic_teacher(), texts)
 
 

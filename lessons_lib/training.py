@@ -55,6 +55,11 @@ def fast_bfloat16() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
+def bfloat16_where_fast(device: str = "cpu") -> torch.autocast:
+    """What a forward pass of training runs in: BF16 autocast where `fast_bfloat16` says so, else nothing."""
+    return torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16())
+
+
 def trim_padding(batch: Batch) -> Batch:
     """Cuts the columns that are padding in every row of the batch, by `attention_mask` (B, T).
 
@@ -212,7 +217,7 @@ def _loop(model, trained, loader, loss, *, steps, lr, seed, history, state, kept
             for group in optimizer.param_groups:
                 group["lr"] = lr * learning_rate_factor(step, steps)
             torch.manual_seed(seed + 1_000_003 * (step * accelerator.num_processes + accelerator.process_index))
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=fast_bfloat16()):
+            with bfloat16_where_fast(accelerator.device.type):
                 value = loss(prepared, batch)
             if value.ndim:
                 raise ValueError(f"loss must return a scalar; it returned a tensor of shape {tuple(value.shape)}.")

@@ -51,7 +51,7 @@ def pytest_runtest_call(item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item, nextitem):
-    """After its last cell, a lesson far beyond its seconds is an error; its kernel has ended, the next one may begin."""
+    """After its last cell, a lesson far beyond its seconds is an error; its kernel has ended already."""
     result = yield
     if not isinstance(item, IPyNbCell) or (nextitem is not None and nextitem.path == item.path):
         return result

@@ -1,14 +1,13 @@
 """Every claim about compression beside what this machine measured, as JSON and as a page; nothing is left blank."""
 
 import json
-import tomllib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from lessons_lib import claims, measure
 from lessons_lib.claims import VERDICTS, Claim, Row
-from quizzes.overview import SYLLABUS
+from quizzes import overview
 
 NOT_MEASURED = "not measured"
 # How a box is drawn on the page, else as "partly"; the word stands in it too.
@@ -66,7 +65,7 @@ def _standing(claim: Claim, rows: list[Row], ran: set[str | None]) -> Standing:
 
 def _needs(claim: Claim, missing: tuple[str, ...], ran: set[str | None]) -> str:
     """What keeps some lessons from having measured a claim; empty when all have."""
-    ready = _ready()
+    ready = {entry["name"][:2]: entry["name"] for entry in overview.ready()}
     parts = []
     for lesson in missing:
         if lesson not in ready:
@@ -77,12 +76,6 @@ def _needs(claim: Claim, missing: tuple[str, ...], ran: set[str | None]) -> str:
         elif not claim.needs:
             parts.append(f"Lesson {lesson} was run without it: run it again.")
     return " ".join([*parts, claim.needs] if missing and claim.needs else parts)
-
-
-def _ready() -> dict[str, str]:
-    """The lessons that can be run: number -> name."""
-    entries = tomllib.loads(SYLLABUS.read_text(encoding="utf-8"))["lessons"]
-    return {entry["name"][:2]: entry["name"] for entry in entries if entry["status"] == "ready"}
 
 
 def summary(found: list[Standing]) -> dict[str, int]:

@@ -54,6 +54,10 @@ class HandIn:
         """The best tier that a model meets, None when it meets none."""
         return next((item for item in self.tiers if not self.lacks(item, measured)), None)
 
+    def worth(self, tier: Tier | None) -> float:
+        """The points of a tier; none for no tier."""
+        return round(self.points * tier.share, 2) if tier else 0.0
+
     def lacks(self, tier: Tier, measured: Measured) -> list[str]:
         """What keeps a model from a tier, in words; empty when it meets it."""
         found = []

@@ -27,7 +27,7 @@ class Result:
     @property
     def points(self) -> float:
         """What the tier is worth."""
-        return round(self.hand_in.points * self.tier.share, 2) if self.tier else 0.0
+        return self.hand_in.worth(self.tier)
 
     @property
     def quality(self) -> Interval | None:

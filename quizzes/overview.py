@@ -38,8 +38,13 @@ class Standing:
 
 def standings() -> list[Standing]:
     """Every lesson that is here, in the syllabus' order."""
-    syllabus = tomllib.loads(SYLLABUS.read_text(encoding="utf-8"))["lessons"]
-    return [_standing(entry) for entry in syllabus if entry["status"] == "ready"]
+    return [_standing(entry) for entry in ready()]
+
+
+def ready() -> list[dict]:
+    """The syllabus' entries of the lessons that are here, in order."""
+    entries = tomllib.loads(SYLLABUS.read_text(encoding="utf-8"))["lessons"]
+    return [entry for entry in entries if entry["status"] == "ready"]
 
 
 def _standing(entry: dict) -> Standing:

@@ -12,7 +12,7 @@
 import torch
 from torch import nn
 
-from lessons_lib import affine, claims, corpora, intervals, measure, models, plots, qat, qat_model, study, widgets
+from lessons_lib import affine, claims, corpora, measure, models, plots, qat, qat_model, study, widgets
 from lessons_lib import study_distil_classifier as classifier
 from lessons_lib import study_qat as studied
 from lessons_lib.tables import table
@@ -381,9 +381,6 @@ plots.note(f"The live run is {'where the table expects it' if live.within else '
 def scores(method, widths, objective="labels"):
     return {width: classifier.accuracy(results, studied.rows(results, width, method, objective)) for width in widths}
 
-def in_points(interval):
-    return intervals.Interval(*(100 * end for end in (interval.value, interval.low, interval.high)))
-
 afloat = scores("none", [studied.FLOAT])[studied.FLOAT]
 
 # %%
@@ -415,7 +412,7 @@ def verdict(gain):
 
 table([{"width": width, "afterwards": format(scores("ptq", [width])[width].value, ".1%"),
         "aware": format(scores("qat", [width])[width].value, ".1%"),
-        "difference (points)": format(in_points(gain), "+.1f"), "QAT": verdict(gain) + " PTQ"}
+        "difference (points)": format(gain.scaled(100), "+.1f"), "QAT": verdict(gain) + " PTQ"}
        for width, gain in gains.items()], f"QAT minus PTQ, {len(studied.SEEDS)} seeds, same further training")
 
 # %%
@@ -449,15 +446,15 @@ plots.note(f"QAT beats the careful PTQ at {', '.join(won) or 'no width'}. It is 
 against = {"one step a matrix, largest value fits": studied.gain(results, "W4", "qat", "absmax"),
            "a step a channel, least squared error": studied.gain(results, "W4", "qat", "ptq")}
 straw, careful = (f"{100 * gain.value:+.1f}" for gain in against.values())
-plots.bars({name: in_points(gain) for name, gain in against.items()}, ylabel="PTQ at W4",
+plots.bars({name: gain.scaled(100) for name, gain in against.items()}, ylabel="PTQ at W4",
            xlabel="accuracy of QAT minus that of PTQ (points)",
            title=f"QAT gains {straw} points on the straw man, {careful} on a careful PTQ",
            alt="Bars of the accuracy of QAT minus that of two PTQs at W4, in points with intervals: " + "; ".join(
-               f"{name} {in_points(gain):+.1f}" for name, gain in against.items()) + ".")
+               f"{name} {gain.scaled(100):+.1f}" for name, gain in against.items()) + ".")
 
 # %%
 by_care = studied.gain(results, "W4", "ptq", "absmax")
-plots.note(f"Careful steps alone are worth {in_points(by_care):+.1f} points at W4, with the same training. Where a "
+plots.note(f"Careful steps alone are worth {by_care.scaled(100):+.1f} points at W4, with the same training. Where a "
            "paper reports a large gain of QAT, look up which PTQ it was compared with.")
 
 # %% [markdown]
@@ -479,18 +476,18 @@ def beaten(gains):
     return ", ".join(width for width, gain in gains.items() if gain.beats) or "no width"
 
 # %%
-plots.bars({width: {"against QAT on labels": in_points(than_labels[width]),
-                    "against distilling, then PTQ": in_points(than_after[width])} for width in widths},
+plots.bars({width: {"against QAT on labels": than_labels[width].scaled(100),
+                    "against distilling, then PTQ": than_after[width].scaled(100)} for width in widths},
            xlabel="accuracy of QKD minus that of the other (points)", ylabel="width",
            title=f"QKD beats distilling before PTQ at {beaten(than_after)}; QAT on labels at {beaten(than_labels)}",
            alt="Bars of the accuracy of QKD minus two others, in points with intervals: " + "; ".join(
-               f"{width}: against QAT {in_points(than_labels[width]):+.1f}, against distilling and then PTQ "
-               f"{in_points(than_after[width]):+.1f}" for width in widths) + ".")
+               f"{width}: against QAT {than_labels[width].scaled(100):+.1f}, against distilling and then PTQ "
+               f"{than_after[width].scaled(100):+.1f}" for width in widths) + ".")
 
 # %%
 soft = studied.gain(results, studied.FLOAT, "none", "none", "teacher", "labels")
 plots.note(f"For comparison: without any quantization, following the teacher instead of the labels is worth "
-           f"{in_points(soft):+.1f} points in these steps. Only what QKD gains over QAT beyond that could come from the "
+           f"{soft.scaled(100):+.1f} points in these steps. Only what QKD gains over QAT beyond that could come from the "
            f"meeting of the two, and QKD beats QAT at {beaten(than_labels)}.")
 
 # %% [markdown]
@@ -596,7 +593,7 @@ claims.show("10", {
             "more. The price is paid everywhere."),
     "qkd": claims.Measured(
         "distilled into the quantized student minus distilled, then quantized: " + ", ".join(
-            f"{width} {in_points(gain):+.1f} points" for width, gain in than_after.items()),
+            f"{width} {gain.scaled(100):+.1f} points" for width, gain in than_after.items()),
         agrees=True if all(gain.beats for gain in than_after.values())
         else "partly" if any(gain.beats for gain in than_after.values()) else False,
         why=f"Against QAT on the labels it wins at {beaten(than_labels)}: how much the teacher adds to the training on "

@@ -382,7 +382,7 @@ def stepper(model):
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0, fused=True)
     def step():
         model.train()
-        with headlines.bfloat16_where_fast():
+        with training.bfloat16_where_fast():
             loss = headlines.loss(model, batch)
         loss.backward()
         optimizer.step()
@@ -531,7 +531,7 @@ plots.note(f"Checkpointing takes {saved:.0%} off the peak, and a step takes {slo
 # %%
 def gradients(way):
     way.train()
-    with headlines.bfloat16_where_fast():
+    with training.bfloat16_where_fast():
         headlines.loss(way, batch).backward()
     found = torch.cat([p.grad.flatten() for p in way.parameters() if p.requires_grad])
     way.zero_grad()

@@ -72,8 +72,7 @@ class ModelJudge:
         except Died as death:
             return Judged(death.status, 0.0, death.detail, seconds=time.perf_counter() - begin)
         tier = hand_in.tier(measured)
-        points = round(hand_in.points * tier.share, 2) if tier else 0.0
-        return Judged(tier.name if tier else NO_TIER, points, "", measured, time.perf_counter() - begin)
+        return Judged(tier.name if tier else NO_TIER, hand_in.worth(tier), "", measured, time.perf_counter() - begin)
 
     def _answers(self, hand_in: HandIn, files: list[bytes]) -> tuple[dict, float]:
         """What the model gives for the held-out inputs, and the seconds that it took."""

@@ -162,3 +162,8 @@ def test_paired_losses_are_those_of_answers_where_losses_are_answers_and_refuse_
     for wrong in (b[:2], b[:, :20], b[0], numpy.full((3, 40), numpy.nan)):
         with pytest.raises(ValueError, match="of the same runs and documents"):
             intervals.paired_losses(a, wrong)
+
+
+def test_other_units_keep_the_kind_and_the_seeds():
+    assert Interval(0.5, 0.25, 0.75).scaled(100) == Interval(50.0, 25.0, 75.0)
+    assert intervals.Difference(0.02, 0.01, 0.03, runs=3).scaled(100) == intervals.Difference(2.0, 1.0, 3.0, runs=3)

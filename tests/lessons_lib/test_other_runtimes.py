@@ -2,27 +2,14 @@
 
 import pytest
 import torch
-from torch import nn
 
 from lessons_lib import export, other_runtimes
-
-
-class Tiny(nn.Module):
-    """The smallest classifier: a table, a mean, a layer."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.table, self.head = nn.Embedding(50, 8), nn.Linear(8, 3)
-
-    def forward(self, input_ids, attention_mask):
-        mask = attention_mask[..., None].float()
-        return self.head((self.table(input_ids) * mask).sum(1) / mask.sum(1))
+from tests.lessons_lib.tiny_classifier import Tiny
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return Tiny().eval().requires_grad_(False)
+    return Tiny(50, 8, 3)
 
 
 @pytest.fixture(scope="module")

@@ -70,3 +70,13 @@ def test_loading_puts_the_settings_of_transformers_back():
         assert not transformers_logging.is_progress_bar_enabled()
         raise KeyError
     assert (transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()) == before
+
+
+def test_named_warnings_are_silent_for_a_while_and_others_are_not():
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with startup.without_warnings(["old .* name"]):
+            warnings.warn("old and long name", stacklevel=1)
+            warnings.warn("something else", stacklevel=1)
+        warnings.warn("old and long name", stacklevel=1)
+    assert [str(one.message) for one in heard] == ["something else", "old and long name"]

@@ -11,28 +11,15 @@ import httpx
 import psutil
 import pytest
 import torch
-from torch import nn
 
 from lessons_lib import corpora, export, models, topic_server
 from lessons_lib.serving import Limits
-
-
-class Tiny(nn.Module):
-    """A classifier over the encoder's vocabulary, without an encoder."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.table, self.head = nn.Embedding(len(models.tokenizer()), 4), nn.Linear(4, len(corpora.TOPICS))
-
-    def forward(self, input_ids, attention_mask):
-        mask = attention_mask[..., None].float()
-        return self.head((self.table(input_ids) * mask).sum(1) / mask.sum(1))
+from tests.lessons_lib.tiny_classifier import Tiny
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return Tiny().eval().requires_grad_(False)
+    return Tiny(len(models.tokenizer()), 4, len(corpora.TOPICS))
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """What pytest says of three notebooks: all the cells above, one that is quiet and slow, and one that comes after."""
+    """What pytest says of three notebooks: all the cells above, a quiet and slow one, and the one after it."""
     folder = tmp_path_factory.mktemp("notebooks")
     (folder / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\n")

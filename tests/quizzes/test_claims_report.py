@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from lessons_lib import claims
 from lessons_lib.claims import Measured
-from quizzes import claims_report, cli
+from quizzes import claims_report, cli, overview
 
 run = CliRunner()
 FOUND = {"latency-budget": Measured("p99 of 12 ms <fast>", True, "The model is small.")}
@@ -26,7 +26,7 @@ def syllabus(tmp_path, monkeypatch):
     path = tmp_path / "syllabus.toml"
     path.write_text("\n".join(f'[[lessons]]\nname = "{name}"\nstatus = "{status}"' for name, status in
                               (("00_start_here", "ready"), ("08_dynamic_int8", "ready"), ("17_serve", "coming"))))
-    monkeypatch.setattr(claims_report, "SYLLABUS", path)
+    monkeypatch.setattr(overview, "SYLLABUS", path)
 
 
 def of(name: str) -> claims_report.Standing:
