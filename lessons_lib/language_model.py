@@ -118,9 +118,14 @@ def perplexity(losses: Tensor) -> float:
     return losses.double().mean().exp().item()
 
 
+def is_ready() -> bool:
+    """Whether it is converted already."""
+    return assets.is_intact(assets.stored_folder("language-model", _shape()))
+
+
 def prepare(report: Callable[[str], None] = print) -> None:
     """What `course prepare` does for the language model: converts it once. Safe to interrupt and to repeat."""
-    if not assets.is_intact(assets.stored_folder("language-model", _shape())):
+    if not is_ready():
         report("language model: converting from GGUF, once (about half a minute)")
         _folder(assets.cache_dir())
     report("language model: ready")

@@ -55,8 +55,9 @@ def to_onnx(model: Translator, folder: str | os.PathLike) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    batch, length, written = torch.export.Dim("batch"), torch.export.Dim("length"), torch.export.Dim("written",
-                                                                                                     max=MAX_LENGTH)
+    batch, written = torch.export.Dim("batch"), torch.export.Dim("written", max=MAX_LENGTH)
+    # As many places as the model has: without them torch traces twice, the second time with the bound that it found.
+    length = torch.export.Dim("length", max=MAX_LENGTH + 1)
     source = torch.full((2, 7), PAD + 1)
     sizes = (model.shape.decoder_layers, 2, 2, model.shape.heads)
     memory, past = (torch.zeros(*sizes, places, model.shape.width // model.shape.heads) for places in (7, 3))

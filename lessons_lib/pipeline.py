@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -123,10 +124,17 @@ def make(
     task: "classifier" or "translator". options: USUAL[task] unless given. seed: of the training. Raises ValueError for
     an order that cannot work.
     """
+    return chain(task, steps, options, seed, progress)[-1]
+
+
+def chain(
+    task: str, steps: Sequence[str], options: Options | None = None, seed: int = 0, progress: bool = False
+) -> list[Made]:
+    """As `make`, but all that was made on the way: the teacher, and what stands after each of the steps."""
     check(task, steps)
-    options, made = options or USUAL[task], start(task)
+    options, made = options or USUAL[task], [start(task)]
     for name in steps:
-        made = (_kept if name in SLOW else step)(name, made, options, seed, progress)
+        made.append((_kept if name in SLOW else step)(name, made[-1], options, seed, progress))
     return made
 
 
@@ -212,18 +220,17 @@ def _kept(name: str, made: Made, options: Options, seed: int, progress: bool) ->
     return Made(task, steps, model.requires_grad_(False).eval())
 
 
-def prepare(report: Callable[[str], None] = print) -> None:
-    """What `course prepare` does for lesson 18: teaches the two reference students, exports them and both teachers.
+def prepare(report: Callable[[str], None] = print, of: Sequence[str] = ("teacher", "student")) -> None:
+    """What `course prepare` does for lesson 18: exports both teachers, teaches the reference students, exports them.
 
-    Safe to interrupt and to repeat.
+    of: which of the two it makes. Safe to interrupt and to repeat.
     """
-    for task, reference in REFERENCE.items():
-        for what, steps in {"student": reference, "teacher": ("export", "int8")}.items():
-            folder = assets.stored_folder(f"pipeline-{task}", _shape(task, steps, USUAL[task], seed=0))
-            if not assets.is_intact(folder):
-                report(f"pipeline, {task} {what}: made once (about a minute)")
-                make(task, steps)
-            report(f"pipeline, {task} {what}: ready")
+    for task, what in product(REFERENCE, of):
+        steps = REFERENCE[task] if what == "student" else ON_FILES
+        if not assets.is_intact(assets.stored_folder(f"pipeline-{task}", _shape(task, steps, USUAL[task], seed=0))):
+            report(f"pipeline, {task} {what}: made once (about a minute)")
+            make(task, steps)
+        report(f"pipeline, {task} {what}: ready")
 
 
 def question(made: Made, count: int) -> Callable[[], object]:

@@ -67,21 +67,10 @@ def doctor() -> None:
 @app.command()
 def prepare() -> None:
     """Verify and convert the weights and train the shared teachers once. Safe to interrupt and to repeat."""
-    from lessons_lib import (
-        language_model,
-        masked_language,
-        models,
-        pipeline,
-        study_distil_translator,
-        translation_student,
-        translation_teacher,
-    )
+    from lessons_lib import preparation
 
     begin = time.perf_counter()
-    parts = (models, masked_language, translation_teacher, study_distil_translator, translation_student, language_model,
-             pipeline)
-    for part in parts:
-        part.prepare(report=_say)
+    preparation.prepare(report=_say)
     _say(f"Everything is prepared ({time.perf_counter() - begin:.0f} s).")
 
 

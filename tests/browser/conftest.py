@@ -1,11 +1,11 @@
-"""One browser and one JupyterLab for all tests of a process."""
+"""A browser for the tests of a file, and one JupyterLab for all tests of a process."""
 
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """The browser on the PATH, without a window."""
+    """The browser on the PATH, without a window. While playwright runs, nobody else may call asyncio.run."""
     from tests.browser import running
 
     with running.chromium() as browser:

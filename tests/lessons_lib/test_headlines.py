@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lessons_lib import corpora, headlines, language_model
+from lessons_lib import corpora, headlines, language_model, training
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def model():
 
 
 def in_fp32(monkeypatch):
-    monkeypatch.setattr(headlines, "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(training, "fast_bfloat16", lambda: False)
 
 
 def test_a_row_is_the_articles_start_the_question_the_headline_and_its_end(data):

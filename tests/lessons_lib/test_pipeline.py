@@ -175,13 +175,21 @@ def test_preparing_makes_both_students_and_both_teachers_files_once(tiny, taught
     monkeypatch.setattr(pipeline, "REFERENCE", {"translator": ("layers", "distil", "export")})
     monkeypatch.setattr(pipeline, "USUAL", {"translator": OPTIONS})
     written = []
+
+    def write(_, folder):
+        written.append((folder / "encoder.onnx").write_bytes(b"graph"))
+        return folder
+
     for name in ("to_onnx", "dynamic_int8"):
-        monkeypatch.setattr(pipeline.onnx_translator, name, lambda _, folder: written.append(folder) or folder)
+        monkeypatch.setattr(pipeline.onnx_translator, name, write)
     monkeypatch.setattr(pipeline, "opened", lambda task, path: tiny.model)
     said = []
     pipeline.prepare(said.append)
-    assert said[0].startswith("pipeline, translator student: made once") and said[-1].endswith("teacher: ready")
+    assert said[0].startswith("pipeline, translator teacher: made once") and said[-1].endswith("student: ready")
     said.clear()
     pipeline.prepare(said.append)
-    assert said == ["pipeline, translator student: ready", "pipeline, translator teacher: ready"]
+    assert said == ["pipeline, translator teacher: ready", "pipeline, translator student: ready"]
     assert len(taught) == 1 and len(written) == 3
+    said.clear()
+    pipeline.prepare(said.append, of=["teacher"])
+    assert said == ["pipeline, translator teacher: ready"]

@@ -13,17 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import quizzes
-from lessons_lib import (
-    claims,
-    language_model,
-    masked_language,
-    models,
-    pipeline,
-    study,
-    study_distil_translator,
-    translation_student,
-    translation_teacher,
-)
+from lessons_lib import claims, preparation, study
 from quizzes import cli, doctor, lesson, lessons, progress, solve
 from quizzes.grading.grader import Grader
 from quizzes.grading.sandbox import Best, Plain
@@ -121,12 +111,10 @@ def test_claims_are_all_there(monkeypatch):
 
 
 def test_prepare_and_study_call_the_library(monkeypatch):
-    parts = (models, masked_language, translation_teacher, study_distil_translator, translation_student, language_model,
-             pipeline)
-    for part in parts:
+    for part in preparation.PARTS:
         monkeypatch.setattr(part, "prepare", lambda report, part=part: report(f"{part.__name__} is there"))
     shown = said("prepare")
-    assert all(f"{part.__name__} is there" in shown for part in parts)
+    assert all(f"{part.__name__} is there" in shown for part in preparation.PARTS)
 
     class Small:
         path = "data/studies/small.json"

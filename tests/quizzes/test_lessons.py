@@ -81,7 +81,8 @@ def test_questions_take_a_letter(quiz):
 def test_every_lesson_says_what_it_is_worth():
     for number in lessons.numbers():
         quiz = lesson(number)
-        assert quiz.max_points == sum(item.points for item in quiz.exercises.values()) + len(quiz.questions)
+        work = [*quiz.exercises.values(), *quiz.hand_ins.values()]
+        assert quiz.max_points == sum(item.points for item in work) + len(quiz.questions)
 
 
 def test_a_damaged_progress_file_is_put_aside(quiz):
