@@ -50,12 +50,12 @@ def to_onnx(model: nn.Module, path: str | os.PathLike) -> Path:
 
 
 def traced(
-    model: nn.Module, path: str | os.PathLike, sample: Mapping[str, Tensor], outputs: list[str], axes: list[dict]
+    model: nn.Module, path: str | os.PathLike, sample: Mapping[str, Tensor], outputs: list[str], axes: list
 ) -> Path:
     """Write any module to one ONNX file: it runs once, and the operators that ran are written down; returns the path.
 
     sample: its inputs by name, in the order of its arguments, with which it runs. outputs: their names.
-    axes: for each input the axes whose size may vary, {axis: torch.export.Dim}.
+    axes: for each input the axes whose size may vary, {axis: torch.export.Dim}; for a *args a tuple of these.
     The model runs in eval mode, with attention as plain products and softmax: torch's fused attention becomes a third
     more operators, which guard rows without a token. It is left as it was. The file holds its weights (no second file),
     operators of the standard domain alone, and no line of the code that the model came from.

@@ -74,7 +74,7 @@ def beam_search(
 def _next_scores(logits: Tensor, last: Tensor) -> Tensor:
     """Log-probabilities of the next piece (N, pieces); never BEGIN or PAD, and after END only PAD, at no cost."""
     scores = logits.float().log_softmax(dim=-1)
-    scores[:, [PAD, BEGIN]] = -torch.inf
+    scores[:, PAD] = scores[:, BEGIN] = -torch.inf
     waiting = torch.full_like(scores[0], -torch.inf)
     waiting[PAD] = 0.0
     return torch.where(_ended(last)[:, None], waiting, scores)

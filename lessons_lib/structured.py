@@ -55,9 +55,11 @@ def keep_layers(model: models.TopicClassifier, layers: Sequence[int]) -> models.
     there = model.encoder.encoder.layer
     if not len(layers) or not set(layers) <= set(range(len(there))):
         raise ValueError(f"layers {list(layers)} cannot be kept: there are 0 ... {len(there) - 1}, and one must stay.")
+    config = copy.deepcopy(model.encoder.config)
+    shared = {id(model.encoder.config): config}     # by all blocks: what is set in it later reaches each of them
     # What is left out need not be copied first: the copy finds the shorter list in its place.
-    smaller = copy.deepcopy(model, {id(there): nn.ModuleList(copy.deepcopy(there[number]) for number in layers)})
-    config = smaller.encoder.config
+    kept_blocks = nn.ModuleList(copy.deepcopy(there[number], dict(shared)) for number in layers)
+    smaller = copy.deepcopy(model, shared | {id(there): kept_blocks})
     config.num_hidden_layers = len(layers)
     if kept := getattr(config, heads.FIELD, None):
         setattr(config, heads.FIELD, [kept[number] for number in layers])

@@ -438,7 +438,7 @@ loads, pages = {}, {}
 for name in ("FP32", "dynamic INT8"):
     with topic_server.running(files[name]) as address:
         load_test.drive(address, texts, offered[0], 0.5)                 # warms up
-        loads[name] = [load_test.drive(address, texts, rate, min(1.5, 4000 / rate)) for rate in offered]
+        loads[name] = [load_test.drive(address, texts, rate, min(1.0, 4000 / rate)) for rate in offered]
         pages[name] = httpx.get(f"{address}/metrics", **patient).text
 
 # %%

@@ -56,8 +56,10 @@ def test_logits_and_cache_follow_those_of_torch_piece_by_piece(model, folder):
         logits, _, cache = model.decode(piece, memory, mask, cache)
         others, _, past = files.decode(piece, files.memory(state), None, past)
         torch.testing.assert_close(others, logits, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(torch.from_numpy(past), torch.stack([torch.stack(pair) for pair in cache]),
-                                   rtol=1e-4, atol=1e-5)
+        for layer, pair in enumerate(cache):
+            for what, part in zip(("key", "value"), pair, strict=True):
+                kept = torch.from_numpy(past[f"past_{layer}_{what}"])
+                torch.testing.assert_close(kept, part, rtol=1e-4, atol=1e-5)
 
 
 def test_padding_of_the_source_changes_nothing(folder):
@@ -88,9 +90,11 @@ def test_whatever_is_in_the_files_is_in_them_alone_and_named_as_it_is_handed_in(
         graph = onnx.load(folder / name).graph
         assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
         names[name] = [value.name for value in graph.input], [value.name for value in graph.output]
-    assert names["encoder.onnx"] == (["source"], ["memory", "real", "past"])
-    assert sorted(names["decoder.onnx"][0]) == ["memory", "past", "piece", "real"]
-    assert names["decoder.onnx"][1] == ["logits", "next_past"]
+    memory = [f"memory_{layer}_{what}" for layer in range(2) for what in ("key", "value")]
+    past = [name.replace("memory", "past") for name in memory]
+    assert names["encoder.onnx"] == (["source"], ["real", *memory, *past])
+    assert sorted(names["decoder.onnx"][0]) == sorted(["piece", "real", *memory, *past])
+    assert names["decoder.onnx"][1] == ["logits", *(f"next_{name}" for name in past)]
 
 
 def test_the_threads_are_those_that_were_asked_for(folder):
