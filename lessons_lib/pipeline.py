@@ -73,7 +73,7 @@ class Options:
 
 USUAL = {
     "classifier": Options(((0, 1, 3, 5),), 768, teaching.USUAL["classifier"], heads=4),
-    "translator": Options(((1, 3, 5), (2, 5)), 256, teaching.USUAL["translator"]),
+    "translator": Options(((2, 5), (5,)), 256, teaching.USUAL["translator"]),
 }
 
 # The pipelines of lesson 18.

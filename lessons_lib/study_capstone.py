@@ -44,7 +44,7 @@ TAUGHT = {task: steps[: steps.index("distil") + 1] for task, steps in pipeline.R
 ALONE = {"classifier": ("heads", "neurons", "layers", "vocabulary"), "translator": ("neurons", "layers")}
 CONTROLS = {"classifier": (("scratch", "labels"),), "translator": (("scratch", "labels"), ("scratch", "all labels"))}
 RATES = {
-    ("translator", "scratch", "labels"): (2e-3, 4e-3, 8e-3),
+    ("translator", "scratch", "labels"): (1e-3, 2e-3, 4e-3, 8e-3),
     ("translator", "scratch", "all labels"): (2e-3, 4e-3, 8e-3),
 }
 
@@ -53,7 +53,7 @@ RATES = {
 # some layers of a teacher, and in lesson 04 for random weights and all labels.
 CHOSEN = {
     ("classifier", "teacher", "teacher"): 5e-4, ("classifier", "scratch", "labels"): 2e-3,
-    ("translator", "teacher", "teacher"): 2e-3, ("translator", "scratch", "labels"): 4e-3,
+    ("translator", "teacher", "teacher"): 2e-3, ("translator", "scratch", "labels"): 2e-3,
     ("translator", "scratch", "all labels"): 4e-3,
 }
 
@@ -187,7 +187,7 @@ STUDY = Study(
     name="capstone",
     cells=_cells(),
     run=run,
-    cheap=cell("translator", TAUGHT["translator"][:1]),
+    cheap=cell("translator", TAUGHT["translator"], SEEDS[0], "scratch", "labels"),
     score="quality",
     settings=SETTINGS,
     inputs=_inputs,

@@ -36,7 +36,7 @@ class Training:
     learn: str = "teacher"
 
 
-USUAL = {"classifier": Training(160, 5e-4), "translator": Training(100, 2e-3)}
+USUAL = {"classifier": Training(160, 5e-4), "translator": Training(200, 2e-3)}
 
 
 def check(task: str) -> None:

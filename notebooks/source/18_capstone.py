@@ -109,6 +109,16 @@ tables.table(pipeline.STEPS, unit="what it does", name="step")
 # matrices. `distil` lets what is left learn from the teacher's answers, as in lesson 04. `export` and `int8` are those
 # of lesson 17.
 #
+# Here is the pipeline that this lesson ends with. `pipeline.chain` gives the model that stands after each of its steps.
+# What takes minutes was made by `course prepare`.
+
+# %%
+steps = pipeline.REFERENCE["classifier"]
+so_far = ["teacher"] + [f"+ {name}" for name in steps]
+chain = dict(zip(so_far, pipeline.chain("classifier", steps), strict=True))
+plots.note(" → ".join(steps))
+
+# %% [markdown]
 # Some orders cannot work. The check says why before anything is computed.
 
 # %%
@@ -125,8 +135,9 @@ for order in (["export", "int8", "distil"], ["heads", "int8"]):
 # the same threads. Which step deserves its place?
 
 # %%
-singles = (("heads",), ("neurons",), ("layers",), ("vocabulary",), ("export",), ("export", "int8"))
-alone = {" + ".join(steps): pipeline.make("classifier", steps) for steps in singles}
+alone = {"heads": chain["+ heads"], "vocabulary": trimmed}
+for only in (["neurons"], ["layers"], ["export"], ["export", "int8"]):
+    alone[" + ".join(only)] = pipeline.make("classifier", only)
 timed = measure.compare({"teacher": pipeline.question(teacher, 32)}
                         | {name: pipeline.question(made, 32) for name, made in alone.items()}, 5, 1)
 
@@ -173,14 +184,10 @@ plots.note(f"The three losses add up to {apart:+.1f} points. All three cuts toge
 # Losses of cuts do not add up. Each cut was measured in a model that was whole otherwise, and could lean on the rest.
 # With all three the rest is gone too.
 #
-# So cut, and then teach. What is cut and what teaches it again are one step together: a student. `course prepare` has
-# made it for you, with seed 0 of the study. Here is the whole pipeline, with what stands after each of its steps; the
-# student stands after `distil`.
+# So cut, and then teach. What is cut and what teaches it again are one step together: a student. It is the model that
+# stands after `distil`.
 
 # %%
-steps = pipeline.REFERENCE["classifier"]
-so_far = ["teacher"] + [f"+ {name}" for name in steps]
-chain = dict(zip(so_far, pipeline.chain("classifier", steps), strict=True))
 student = chain["+ distil"]
 student_ratio = ratio_of_times(student)
 alone_student = figures("classifier", student, teacher, student_ratio)
@@ -265,13 +272,27 @@ raced = measure.compare({name: pipeline.question(made, 32) for name, made in cha
 together = {name: figures("classifier", made, teacher, raced.ratio("teacher", name)) for name, made in chain.items()}
 tables.table(together, "The classifier, step by step; batches of 32", name="steps so far")
 
+# %% [markdown]
+# A server answers one batch after the other with the same model. In the race above seven others ran in between, and each
+# found the processor's caches full of somebody else's numbers. So for the **throughput**, the sentences a second, the
+# first and the last model race once more, four batches in a row at each turn.
+
 # %%
 final = chain[f"+ {steps[-1]}"]
+
+def throughput_ratio(whole, small):
+    asked = {"whole": pipeline.question(whole, 32), "small": pipeline.question(small, 32)}
+    in_a_row = {name: lambda ask=ask: [ask() for _ in range(4)] for name, ask in asked.items()}
+    return measure.compare(in_a_row, repeats=4, warmup=1).ratio("whole", "small")
+
+throughput = throughput_ratio(teacher, final)
+
+# %%
 done = together[f"+ {steps[-1]}"]
 whole_score, final_lost = quality("classifier", ())["quality"].value, quality("classifier", steps)["lost"]
 kept = {end: 1 + getattr(final_lost, end) / whole_score for end in ("value", "low", "high")}
 expected = {figure: math.prod(one[figure] for one in options.values()) for figure in ORDER}
-plots.note(f"**{done['times smaller']:.1f}** times smaller, **{done['times as fast'].value:.1f}** times as fast, "
+plots.note(f"**{done['times smaller']:.1f}** times smaller, **{throughput:.1f}** times the throughput, "
            f"**{kept['value']:.1%}** [{kept['low']:.1%}, {kept['high']:.1%}] of the accuracy kept. The product of the "
            f"shares promised {1 / expected['bytes']:.1f} and {1 / expected['ms']:.1f}.")
 
@@ -314,7 +335,7 @@ plots.bars(shown, title=f"From scratch the same shape reaches {control['quality'
 # Somebody took four steps in one go, judged the result, and got this:
 
 # %%
-asked = study_distil_classifier.held_out("validation").shuffle(seed=0).select(range(300))
+asked = study_distil_classifier.held_out("validation").shuffle(seed=0).select(range(200))
 topics = torch.tensor(asked["topic"][:])
 
 def right(model):
@@ -376,8 +397,8 @@ plots.bars(by_topic | {"all topics": everyone},
 # ## The translator
 #
 # The same steps, the other model. Its vocabulary is made of its training texts, so there is no word to leave out, and
-# its four heads a layer stay. It keeps half of the neurons, by what they say on some training texts, three of six
-# encoder layers and two of six decoder layers: the encoder runs once for each phrase, the decoder once for every piece.
+# its four heads a layer stay. It keeps half of the neurons, by what they say on some training texts, two of six
+# encoder layers and one of six decoder layers: the encoder runs once for each phrase, the decoder once for every piece.
 # ONNX knows no Python loop, so two files are written, and the loop over pieces stays outside.
 
 # %%
@@ -393,9 +414,10 @@ said = {name: figures("translator", made, large, spoken.ratio("teacher", name)) 
 tables.table(said, "The translator; batches of 32 phrases, written greedily; quality in BLEU", name="steps")
 
 # %%
-small = said["student, export, int8"]
+small, all_steps = said["student, export, int8"], translators["student, export, int8"]
+spoken_throughput = throughput_ratio(large, all_steps)
 bleu_lost = quality("translator", route)["lost"]
-plots.note(f"**{small['times smaller']:.1f}** times smaller, **{small['times as fast'].value:.1f}** times as fast, "
+plots.note(f"**{small['times smaller']:.1f}** times smaller, **{spoken_throughput:.1f}** times the throughput, "
            f"**{bleu_lost:+.2f}** BLEU.")
 
 # %% [markdown]
@@ -403,7 +425,7 @@ plots.note(f"**{small['times smaller']:.1f}** times smaller, **{small['times as 
 
 # %%
 waited = measure.compare({"teacher": pipeline.question(large, 1),
-                          "all steps": pipeline.question(translators["student, export, int8"], 1)}, 20, 3)
+                          "all steps": pipeline.question(all_steps, 1)}, 20, 3)
 alone_phrase = waited.ratio("teacher", "all steps")
 tables.table({name: {"p50, ms": one.p50, "p95, ms": one.p95} for name, one in waited.timings.items()},
              f"One phrase at a time: {alone_phrase.value:.1f} times as fast", name="model")
@@ -589,9 +611,9 @@ claims.show("18", {
         why="One leaves fewer numbers, the other makes each number shorter, so the savings come on top of one another. "
             "So do the losses."),
     "four-times": claims.Measured(
-        f"{small['times smaller']:.1f} times smaller, {small['times as fast'].value:.1f} times the throughput at "
+        f"{small['times smaller']:.1f} times smaller, {spoken_throughput.value:.1f} times the throughput at "
         f"batches of 32, {alone_phrase.value:.1f} times as quick for a single phrase, {bleu_lost:+.2f} BLEU",
-        agrees=bool(small["times smaller"] >= 4 and small["times as fast"].value >= 4 and alone_phrase.value >= 4)
+        agrees=bool(small["times smaller"] >= 4 and spoken_throughput.low >= 4 and alone_phrase.low >= 4)
         or "partly",
         why="Fewer and narrower layers, run by an engine without Python between the operations. A single phrase waits "
             "for its pieces one after the other, whatever the size of the matrices."),
