@@ -113,7 +113,7 @@ def finished(figure, axes, alt: str) -> Figure:
     handles, labels = axes.get_legend_handles_labels()
     shown = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label]
     if shown:
-        columns = max(1, min(len(shown), 100 // (max(len(label) for _, label in shown) + 8)))
+        columns = max(1, min(len(shown), 90 // (max(len(label) for _, label in shown) + 8)))
         figure.legend(*zip(*shown, strict=True), loc="outside lower center", ncols=columns, handlelength=3.2)
     return Figure(figure, alt)
 

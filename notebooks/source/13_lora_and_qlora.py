@@ -126,7 +126,7 @@ def share(targets, r):
 
 # %%
 plots.lines({name: (ranks, [share(targets, r) for r in ranks]) for name, targets in choices.items()}, log_x=True,
-            log_y=True, xlabel="rank (log scale)", ylabel="share of all numbers that is trained (%, log scale)",
+            log_y=True, xlabel="rank (log scale)", ylabel="trained (% of all, log scale)",
             title=f"Rank 4 beside all seven layers trains {share(lora.EVERY, 4):.2f} % of the numbers",
             alt="Trained share against rank 1 to 32, two straight lines. " + " ".join(
                 f"Adapters beside {name}: from {share(targets, 1):.2f} % at rank 1 to {share(targets, 32):.1f} % at 32."

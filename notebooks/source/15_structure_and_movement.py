@@ -80,7 +80,7 @@ plots.bars(shares, title=f"Half of the {sum(counted.values()) / 1e6:.1f} million
 # %%
 w_in, b_in = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]]), torch.tensor([0.1, 0.2, 0.3])
 w_out = torch.tensor([[2.0, 0.0, 1.0], [-1.0, 0.0, 4.0]])
-plots.grids(w_in, b_in[:, None], w_out, titles=["w_in: a row for a neuron", "b_in", "w_out: a column for a neuron"])
+plots.grids(w_in, b_in[:, None], w_out, titles=["w_in: a row each", "b_in", "w_out: a column each"])
 
 # %% [markdown]
 # The middle neuron is worked out from the second row of `w_in` and from the second bias. Then `w_out` multiplies it by

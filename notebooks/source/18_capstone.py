@@ -467,8 +467,11 @@ grid.STUDY.live(grid.STUDY.cheap)
 def points(task, made):
     return {name: (one.bytes / 1e6, quality(task, one.steps)["quality"].value) for name, one in made.items()}
 
-models_of = {"classifier": points("classifier", chain | alone | {"student": student}),
-             "translator": points("translator", translators)}
+# What stands twice is left out, and so is what "export" alone leaves as it was.
+others = {name: alone[name] for name in ("neurons", "layers", "vocabulary", "export + int8")}
+models_of = {"classifier": points("classifier", {name: chain[name] for name in chain if name != "+ export"} | others),
+             "translator": points("translator", {name: translators[name] for name in names
+                                                 if not name.endswith("export")})}
 
 # %%
 def picture(task, unit):
