@@ -77,6 +77,15 @@ def test_layers_that_add_nothing_can_be_removed(model, batch):
     assert gap(structured.keep_layers(model, [2, 0]), smaller, batch) > 1e-3     # the order is the one asked for
 
 
+def test_what_is_set_in_the_config_of_the_copy_reaches_its_blocks_and_nobody_elses(model):
+    smaller, before = structured.keep_layers(model, [2, 2]), model.encoder.config._attn_implementation
+    smaller.encoder.set_attn_implementation("flex_attention" if before == "eager" else "eager")
+    for block in smaller.encoder.encoder.layer:
+        assert block.attention.self.config is smaller.encoder.config
+    assert smaller.encoder.encoder.layer[0] is not smaller.encoder.encoder.layer[1]
+    assert model.encoder.config._attn_implementation == before
+
+
 def test_words_that_are_kept_read_as_before_and_others_as_unknown(model, batch):
     trimmed = structured.trim_vocabulary(model, batch["input_ids"])
     assert gap(trimmed, model, batch) == 0
