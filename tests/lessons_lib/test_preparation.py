@@ -2,7 +2,16 @@
 
 import pytest
 
-from lessons_lib import language_model, models, pipeline, preparation
+from lessons_lib import (
+    language_model,
+    masked_language,
+    models,
+    pipeline,
+    preparation,
+    study_distil_translator,
+    translation_student,
+    translation_teacher,
+)
 
 
 class Process:
@@ -28,6 +37,11 @@ def beside(monkeypatch):
     context = type("Context", (), {"Process": lambda self, **how: made.append(Process(**how)) or made[-1]})
     monkeypatch.setattr(preparation, "get_context", lambda name: context())
     return made
+
+
+def test_these_are_the_parts_each_after_what_it_needs():
+    assert preparation.PARTS == (models, masked_language, translation_teacher, study_distil_translator,
+                                 translation_student, language_model, pipeline)
 
 
 def test_all_parts_are_ready_here_and_need_no_second_process(beside):

@@ -48,9 +48,7 @@ def test_a_cell_takes_its_steps_and_is_judged_from_the_teaching_on(quick, monkey
                                                 "int8": {"quality": 0.2, "answers": 2}}}
     (model, how, seed), = taught
     assert (how.learn, how.lr, seed) == ("teacher", grid.CHOSEN["translator", "teacher", "teacher"], 1)
-    usual = pipeline.USUAL["translator"]
-    assert model.shape == replace(quick[0].model.shape, encoder_layers=len(usual.layers[0]),
-                                  decoder_layers=len(usual.layers[1]), inner=usual.neurons)
+    assert model.shape == replace(quick[0].model.shape, encoder_layers=2, decoder_layers=1, inner=256)
 
 
 def test_a_cell_without_teaching_is_judged_at_its_end(quick):
