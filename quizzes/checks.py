@@ -207,6 +207,8 @@ def _entry(wanted, got, tolerance: Tolerance) -> str | None:
     if isinstance(wanted, torch.Tensor):
         return _tensors(wanted, got, tolerance)
     if _is_number(wanted) and _is_number(got):
+        if wanted == got:
+            return None
         wide = torch.float64
         close = _agree(torch.tensor(wanted, dtype=wide), torch.tensor(got, dtype=wide), tolerance)
         return None if bool(close) else f"expected {wanted!r}, got {got!r}"
@@ -225,6 +227,8 @@ def _tensors(wanted: torch.Tensor, got, tolerance: Tolerance) -> str | None:
         return f"expected shape {tuple(wanted.shape)}, got {tuple(got.shape)}"
     if got.dtype != wanted.dtype:
         return f"expected dtype {wanted.dtype}, got {got.dtype}"
+    if torch.equal(wanted, got):                            # as most right answers are: the quick way
+        return None
     apart = ~_agree(wanted, got, tolerance)
     if not apart.any():
         return None

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,10 +19,15 @@ if TYPE_CHECKING:
 PUBLIC_SEED = 20_05           # notebooks draw their cases from it; a grader draws from a secret seed of its own
 
 
-def numbers() -> dict[str, str]:
+def numbers() -> Mapping[str, str]:
     """Every lesson that has a bank: number -> name of its module, in order."""
-    names = sorted(module.name for module in pkgutil.iter_modules(bank.__path__) if module.name.startswith("q"))
-    return {name[1:3]: f"{bank.__name__}.{name}" for name in names}
+    return _numbers(*bank.__path__)
+
+
+@cache
+def _numbers(*folders: str) -> Mapping[str, str]:
+    names = sorted(module.name for module in pkgutil.iter_modules(folders) if module.name.startswith("q"))
+    return MappingProxyType({name[1:3]: f"{bank.__name__}.{name}" for name in names})
 
 
 def lesson(number: str) -> "Lesson":

@@ -12,6 +12,7 @@ NEW_FILES, NEW_IPC, NEW_USER, NEW_PROCESSES, NEW_NETWORK = 0x20000, 0x8000000, 0
 READ_ONLY, NO_SETUID, NO_DEVICES, NO_PROGRAMS = 1, 2, 4, 8
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
 SIGKILL, SECCOMP_MODE_FILTER, CAPABILITIES_VERSION_3 = 9, 2, 0x20080522
+HUGE_PAGE, MADV_COLLAPSE = 2**21, 25                                       # Linux 6.1
 MOST_FILES = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -97,6 +98,24 @@ def drop_rights(forbidden: bytes) -> None:
 def end_with_parent() -> None:
     """Be killed when the parent ends."""
     call("prctl", PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+
+
+def gather_memory() -> int:
+    """Put the memory that this process has filled so far into pages of 2 MB, where the kernel can do that.
+
+    A fork copies a line of a table for every page, and its end takes that back: for torch, 45,000 lines or a hundred.
+    Returns how many such pages there are now; 0 before Linux 6.1.
+    """
+    gathered = 0
+    with open("/proc/self/maps") as maps:
+        mapped = [line.split() for line in maps]
+    for span, rights, _, _, file, *_ in mapped:
+        if file != "0" or not rights.startswith("rw-p"):
+            continue
+        begin, end = (int(edge, 16) for edge in span.split("-"))
+        for page in range(-(-begin // HUGE_PAGE) * HUGE_PAGE, end - HUGE_PAGE + 1, HUGE_PAGE):
+            gathered += _libc.madvise(ctypes.c_void_p(page), ctypes.c_size_t(HUGE_PAGE), MADV_COLLAPSE) == 0
+    return gathered
 
 
 def address_space() -> int:

@@ -87,14 +87,14 @@ class Gradebook:
         self.session.commit()
 
     def student(self, name: str, canvas_id: str = "") -> Student:
-        """The student of that name, made when there is none."""
+        """The student of that name, made when there is none; whoever asks commits."""
         found = self.session.scalars(select(Student).filter_by(key=digest(name))).one_or_none()
         if found is None:
             found = Student(key=digest(name), name=text(name), canvas_id=canvas_id)
             self.session.add(found)
         elif canvas_id:
             found.canvas_id = canvas_id
-        self.session.commit()
+        self.session.flush()
         return found
 
     def open(self, student: str, lesson: str, notebook: str, sha256: str, questions_count: bool,

@@ -121,6 +121,8 @@ def main() -> None:
     nursery = Nursery(options, serving, loaded["confine"])
     gc.collect()
     gc.freeze()
+    if options["walls"]:
+        loaded["confine"].gather_memory()
     control.send(b'{"status": "ready"}')
     os.dup2(nothing, 2)
     os.close(nothing)

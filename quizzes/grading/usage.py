@@ -3,10 +3,10 @@
 import contextlib
 import os
 import sys
-from pathlib import Path
 
 import psutil
 
+PIECE_BYTES = 2**16
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -28,7 +28,7 @@ class Family:
             pid = waiting.pop()
             with contextlib.suppress(OSError):
                 for thread in os.listdir(f"/proc/{pid}/task"):
-                    waiting += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+                    waiting += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
                 found.append(pid)
         return found
 
@@ -69,11 +69,20 @@ class Family:
                 psutil.Process(pid).kill()
 
 
+def _read(path: str) -> bytes:
+    """A small file of /proc, several times as fast as through `open`: these are read at every question."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, PIECE_BYTES), b""))
+    finally:
+        os.close(descriptor)
+
+
 def _cpu_seconds(pid: int) -> float:
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             # The name of the program, in brackets, may hold anything; utime, stime, cutime and cstime follow it.
-            fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+            fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
             return sum(map(int, fields[11:15])) / TICKS
         return 0.0
     with contextlib.suppress(psutil.Error):
