@@ -16,14 +16,14 @@ from lessons_lib import assets, measure
 from quizzes import lesson
 from quizzes.grading import bench_class, folder, peers
 from quizzes.grading.bench_class import ALL, LESSON, NOBODY, WELL
-from quizzes.grading.gradebook import Gradebook
+from quizzes.grading.gradebook import Entry, Gradebook
 from quizzes.grading.grader import Grader
 from quizzes.grading.process import TIME
 from quizzes.grading.sandbox import Bubblewrap, Limits
 from quizzes.grading.schedule import Here, Processes
 
 SEED = 20
-COPIES = 5                                  # of the well-behaved ones, so that a quick grader has something to do
+COPIES = 5                                  # of each, so that a quick grader has something to do
 WARMING = 4
 LIMIT_SECONDS = 10.0
 NAME = "course grade"
@@ -68,9 +68,8 @@ def run(workers: int, say: Callable[[str], None], kinds: dict = PEERS) -> list[F
         return figures
 
     with tempfile.TemporaryDirectory() as scratch:
-        ours = [note(_ours(Path(scratch, "0"), well, workers, COPIES))]
-        # One worker, so that waiting for a loop and work on others do not overlap.
-        mixed = note(_ours(Path(scratch, "all"), students, 1, 1))
+        ours = [note(_ours(Path(scratch, "0"), well, workers))]
+        mixed = note(_ours(Path(scratch, "all"), students, workers))
         for number, (name, kind) in enumerate(kinds.items(), 1):
             try:
                 peer = kind(assets.cache_dir() / "peers", Path(scratch, kind.__name__), SEED, LIMIT_SECONDS)
@@ -80,7 +79,7 @@ def run(workers: int, say: Callable[[str], None], kinds: dict = PEERS) -> list[F
             except peers.Missing as missing:
                 say(f"{name}: not measured. {missing}")
                 continue
-            ours.append(note(_ours(Path(scratch, f"after-{number}"), well, workers, COPIES)))
+            ours.append(note(_ours(Path(scratch, f"after-{number}"), well, workers)))
             work = median(figures.work for figures in ours)
             same = all(abs(ours[0].points[student] - theirs.points[student]) < 0.02 for student in well)
             say(f"{name}: {theirs.work / work:.0f} times as long for a well-behaved submission, "
@@ -91,29 +90,39 @@ def run(workers: int, say: Callable[[str], None], kinds: dict = PEERS) -> list[F
     return found
 
 
-def _ours(place: Path, students: list[str], workers: int, copies: int) -> Figures:
+def _ours(place: Path, students: list[str], workers: int) -> Figures:
     """This grader with its gradebook, sandbox and all, from a folder of notebooks on.
 
-    The first quarter of many copies, or a few well-behaved ones before a class that is graded once, warm it up.
+    A quarter more, well-behaved, warm it up. Who loops comes last and once: no other is worked on while it is waited.
     """
-    named = {f"{student}~{copy}": student for copy in range(copies) for student in students}
+    loops = {f"~{student}": student for student in bench_class.looping(students)}
+    quick = [student for student in students if student not in loops.values()]
+    named = {f"{student}~{copy}": student for copy in range(COPIES) for student in quick}
     well = fnmatch.filter(students, WELL)[0]
     warming = {f"0-warming-{number}": well for number in range(max(WARMING, len(named) // 4))}
-    bench_class.write(place / "class", warming | named)
-    moments: list[float] = []
+    everybody = warming | named | loops
+    bench_class.write(place / "class", everybody)
+    moments: dict[str, float] = {}
+
+    def done_now(entry: Entry, _new: bool) -> None:
+        moments[entry.student] = time.perf_counter()
+
     gradebook, sandbox = Gradebook.in_folder(place / "out"), Bubblewrap()
     grader = Grader(SEED, sandbox, Limits(cpu_seconds=LIMIT_SECONDS), questions_count=False)
     judges = Processes(grader, workers) if workers > 1 else Here(grader)
     begin = time.perf_counter()
-    folder.grade(place / "class", gradebook, grader, lambda *_: moments.append(time.perf_counter()), judges)
+    folder.grade(place / "class", gradebook, grader, done_now, judges)
     sandbox.close()
     entries = gradebook.entries()
     waiting = sum(item.seconds for entry in entries for item in entry.verdicts if item.status == TIME)
-    points = {(warming | named)[entry.student]: entry.points for entry in entries}
+    points = {everybody[entry.student]: entry.points for entry in entries}
     gradebook.close()
     what = "all" if set(students) == set(bench_class.submissions()) else "well-behaved"
-    work = (moments[-1] - moments[len(warming) - 1] - waiting) / len(named)
-    return Figures(NAME, what, workers, moments[0] - begin, work, waiting, points)
+    done = sorted(moments[name] for name in warming | named)
+    work = (done[-1] - done[len(warming) - 1]) / COPIES
+    if loops:                               # the first of them begins when a worker finds nobody else left
+        work += max(moments[name] for name in loops) - done[-workers] - waiting
+    return Figures(NAME, what, workers, min(moments.values()) - begin, work / len(students), waiting, points)
 
 
 def _theirs(peer: peers.Peer, name: str, pattern: str) -> Figures:

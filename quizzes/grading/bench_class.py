@@ -1,5 +1,6 @@
 """The class that `course bench grading` gives to every grader: twenty submissions of one lesson's four exercises."""
 
+import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -55,10 +56,15 @@ def _name(sort: str, number: int) -> str:
     return f"{'well' if sort in WELL_BEHAVED else 'ill'}-{sort.replace(' ', '-')}-{number}"
 
 
+def looping(students: list[str]) -> list[str]:
+    """Those of them who hand in a loop."""
+    return fnmatch.filter(students, "*-looping-*")
+
+
 def waiting_tests(students: list[str], groups: dict[str, int]) -> int:
     """How many tests wait for a loop, where an exercise has this many. The loops are in the exercises in turn."""
     names = list(groups)
-    return sum(groups[names[int(student[-1]) % len(names)]] for student in students if "-looping-" in student)
+    return sum(groups[names[int(student[-1]) % len(names)]] for student in looping(students))
 
 
 def notebook(sources: dict[str, str], comment: str) -> nbformat.NotebookNode:

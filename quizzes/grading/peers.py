@@ -22,7 +22,7 @@ from nbformat import v4
 
 from quizzes import lesson, wire
 from quizzes.checks import AnswerKey
-from quizzes.grading.bench_class import LESSON, stub, submissions, waiting_tests
+from quizzes.grading.bench_class import LESSON, looping, stub, submissions, waiting_tests
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 10                               # limits of an exercise that a whole submission gets where it has none
@@ -195,7 +195,7 @@ class Otter(Peer):
 
     def waiting(self, pattern: str) -> float:
         """It has no limit of its own: a submission is ended after some times that of an exercise."""
-        return PATIENCE * self.seconds * sum("-looping-" in student for student in _fitting(pattern))
+        return PATIENCE * self.seconds * len(looping(_fitting(pattern)))
 
     def run(self, pattern: str) -> Run:
         """Grade the students whose names fit, by a command each."""

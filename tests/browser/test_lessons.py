@@ -15,15 +15,11 @@ pytestmark = pytest.mark.needs("chromium")
 
 @dataclass(frozen=True)
 class Visit:
-    """A lesson, the exercise that the learner tries in the middle of it, and how far the lesson is run.
-
-    whole: to its end, else up to that exercise, and then the cells concerned: the rest of it would take too long here.
-    long: a piece of the cell that trains something, if one of those that are run does.
-    """
+    """A lesson, the exercise that the learner tries in the middle of it, and a piece of the cell that trains something,
+    if one does."""
 
     name: str
     exercise: str
-    whole: bool = True
     long: str = ""
 
     @property
@@ -31,15 +27,18 @@ class Visit:
         return self.name[:2]
 
 
+def _visit(name: str, *arguments: str, marks=()):
+    return pytest.param(Visit(name, *arguments), id=name, marks=marks)
+
+
 VISITS = [
-    Visit("01_affine", "sqnr_db"),
+    _visit("01_affine", "sqnr_db"),
+    _visit("04_distil_a_classifier", "take_layers", "distil_classifier.live("),
+    _visit("13_lora_and_qlora", "merge", "studied.fine_tune(", marks=pytest.mark.proof),     # it runs for minutes
 ]
 
 
-NAMED = {"ids": lambda visit: visit.name, "scope": "module"}
-
-
-@pytest.fixture(params=VISITS, **NAMED)
+@pytest.fixture(params=VISITS, scope="module")
 def visit(request):
     return request.param
 
@@ -48,11 +47,7 @@ def visit(request):
 def opened(visit, chromium, lab):
     """The lesson, run; each test goes on with what the one before left, as a learner does."""
     notebook = Notebook(chromium, lab, f"{visit.name}.ipynb")
-    if visit.whole:
-        notebook.run_many("notebook:run-all-cells")
-    else:
-        notebook.select(notebook.find("exercise", visit.exercise) + 1)
-        notebook.run_many("notebook:run-all-above")
+    notebook.run_many("notebook:run-all-cells")
     yield notebook
     notebook.close()
 
@@ -69,8 +64,6 @@ def test_the_lesson_runs_without_an_error(opened):
 
 def test_a_slider_moves_by_keyboard_and_the_figure_follows(opened, visit):
     position = opened.holding("widgets.explore(")
-    if not visit.whole:
-        opened.run(position)
     cell = opened.select(position)
     figure = cell.locator("img").first
     before = figure.get_attribute("src")
@@ -90,8 +83,6 @@ def test_a_question_is_practised_and_answered_by_keyboard(opened, visit, lab):
     question = next(iter(lesson(visit.number).questions.values()))
     wrong = next(letter for letter in question.choices if letter != question.right)
     position = opened.find("question", question.id)
-    if not visit.whole:
-        opened.run(position)
     cell = opened.select(position)
     for letter, key, verdict in ((wrong, "Enter", "is not right"), (question.right, "Space", "is right")):
         opened.select(position)
@@ -122,7 +113,7 @@ def test_a_wrong_solution_is_named_and_the_right_one_earns_its_points(opened, vi
     assert lab.points(visit.number)[exercise.name] == exercise.points
 
 
-@pytest.mark.parametrize("visit", [visit for visit in VISITS if visit.long], indirect=True, **NAMED)
+@pytest.mark.parametrize("visit", [one for one in VISITS if one.values[0].long], indirect=True, scope="module")
 def test_long_work_shows_the_time_left_and_stops_without_harm(opened, visit):
     position = opened.holding(visit.long)
     cell = opened.start(position)

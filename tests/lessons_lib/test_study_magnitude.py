@@ -74,8 +74,8 @@ def test_an_unknown_way_is_refused():
 
 def test_what_draws_or_trains_has_three_seeds(table):
     for model in grid.MODELS:
-        for way in grid.searched(model):
-            sparsities = grid.TRAINED_SPARSITIES if way in grid.TRAINED else grid.SPARSITIES[model]
+        for way in grid.SEARCHED:
+            sparsities = (grid.TRAINED_SPARSITIES if way in grid.TRAINED else grid.SPARSITIES)[model]
             for sparsity in {*sparsities, grid.FOUND.get((model, way), sparsities[0])}:
                 seeds = [row["seed"] for row in grid.rows(table, model, way, sparsity)]
                 assert seeds == (list(grid.SEEDS) if way in ("wanda", *grid.TRAINED) else [0])
@@ -91,11 +91,11 @@ def test_rates_are_those_that_did_best_on_validation_data(table):
 
 def test_found_is_what_the_search_found_on_validation_data(table):
     for model in grid.MODELS:
-        for way in grid.searched(model):
+        for way in grid.SEARCHED:
             row, = table.where(model=model, way=way, sparsity=None)
             assert row["split"] == "validation" and row["seed"] == grid.TUNING_SEED
             floor, tried = row["unpruned"] - grid.SETTINGS["tolerance"], dict(row["tried"])
-            candidates = STUDY.settings["candidates"]["trained" if way in grid.TRAINED else "still"]
+            candidates = STUDY.settings["candidates"]["trained" if way in grid.TRAINED else "still"][model]
             found = grid.FOUND.get((model, way))
             assert row["found"] == found
             good = [sparsity for sparsity, quality in tried.items() if quality >= floor]
