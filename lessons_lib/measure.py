@@ -23,6 +23,8 @@ import torch
 from lessons_lib import fresh
 from lessons_lib.intervals import LEVEL, RESAMPLES, Interval
 
+BAR_AFTER_SECONDS = 2.0
+
 
 def machine() -> dict[str, str | int | float]:
     """What the figures were measured on: processor, instruction set as torch uses it, cores, memory, versions."""
@@ -115,13 +117,17 @@ def latency(function: Callable[[], object], repeats: int = 100, warmup: int = 10
 def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 50, warmup: int = 5) -> Comparison:
     """Time functions in turns, round after round, in an order that is shuffled anew every round.
 
-    A machine that slows down for a while then slows all of them, and nobody always runs after the same neighbour.
+    A machine that slows down for a while then slows all of them, and nobody always runs after the same neighbour. What
+    takes longer than a moment shows a progress bar, which moves between the rounds alone.
     """
+    from tqdm.auto import tqdm
+
     if not functions or repeats < 1 or warmup < 0:
         raise ValueError("compare needs at least one function, repeats >= 1 and warmup >= 0")
     names, samples = list(functions), {name: [] for name in functions}
     order = numpy.random.default_rng(0)
-    for round_number in range(warmup + repeats):
+    rounds = tqdm(range(warmup + repeats), desc="measuring", unit="round", leave=False, delay=BAR_AFTER_SECONDS)
+    for round_number in rounds:
         for name in order.permutation(names):
             start = time.perf_counter_ns()
             functions[name]()

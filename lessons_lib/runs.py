@@ -106,7 +106,7 @@ def beside(row: Row, score: str, others: list[Row], slack: float) -> Live:
     """A live run beside the stored seeds of its setting.
 
     low and high: mean ± t s sqrt(1 + 1/n), where one more draw falls (99 %) from the normal that n seeds were drawn
-    from; never narrower than the slack. Raises ValueError for fewer than two seeds, which have no spread.
+    from; never narrower than the slack, and within the 0 to 1 of a score. Raises ValueError for fewer than two seeds, which have no spread.
     """
     scores = numpy.array([other[score] for other in others])
     if len(scores) < 2:
@@ -114,7 +114,7 @@ def beside(row: Row, score: str, others: list[Row], slack: float) -> Live:
     draws = numpy.abs(numpy.random.default_rng(0).standard_t(len(scores) - 1, size=200_000))
     width = float(numpy.quantile(draws, CONFIDENCE)) * float(scores.std(ddof=1)) * math.sqrt(1 + 1 / len(scores))
     mean, width = float(scores.mean()), max(width, slack)
-    return Live(row, row[score], tuple(scores.tolist()), mean - width, mean + width)
+    return Live(row, row[score], tuple(scores.tolist()), max(mean - width, 0.0), min(mean + width, 1.0))
 
 
 def write(table: Table, path: Path, **more: Any) -> None:

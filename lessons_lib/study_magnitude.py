@@ -3,8 +3,7 @@
 All linear layers but the last are pruned. "global", "layer", "row" and "2:4" go by size, "wanda" by its score; none of
 them trains, and only Wanda draws anything, the texts it looks at. "retrained" prunes globally at once and then trains,
 "iterative" prunes and trains in rounds, by the cubic schedule: as many steps in all, of as many examples of the same
-data. At sparsity 0 "retrained" is the training alone. Both had their learning rates chosen on validation data. Only the
-translator is trained on: its few dozen steps cost seconds.
+data. At sparsity 0 "retrained" is the training alone. Both had their learning rates chosen on validation data.
 A cell without a sparsity searches the highest one that costs at most a tolerance on validation data; what it found is
 then confirmed on test data, over seeds. Quality is accuracy for the classifier, BLEU as a share of 100 for the other.
 """
@@ -35,30 +34,37 @@ from lessons_lib.runs import Row, Table
 from lessons_lib.study import Study
 
 SETTINGS = {
-    "steps": {"classifier": 24, "translator": 40},  # in all
+    "steps": {"classifier": 96, "translator": 40},  # in all
     "rounds": 4,  # of "iterative", each a share of the steps with an optimizer of its own
     "batch_size": {"classifier": 16, "translator": 32},
     "pairs": 2000,
     "texts": 64,  # that Wanda looks at
     "asked": {"validation": 1, "test": 2},  # every so manieth held-out sentence or phrase
     "tolerance": 0.01,  # one point of accuracy, or one BLEU
-    "candidates": {"still": [place / 50 for place in range(50)], "trained": [place / 20 for place in range(10, 20)]},
+    "candidates": {  # of the searches
+        "still": {"classifier": [place / 50 for place in range(50)], "translator": [place / 50 for place in range(50)]},
+        "trained": {"classifier": [place / 20 for place in range(6, 16)],
+                    "translator": [place / 20 for place in range(10, 20)]},
+    },
 }
 MODELS = ("classifier", "translator")
 STILL, TRAINED = ("global", "layer", "row", "wanda", "2:4"), ("retrained", "iterative")
+SEARCHED = ("global", "row", "wanda", *TRAINED)  # the ways whose highest sparsity is searched
 SEEDS = (0, 1, 2)
 TUNING_SEED = 100  # no reported run shares it
 SPARSITIES = {"classifier": (0.3, 0.5, 0.7), "translator": (0.3, 0.5, 0.6, 0.7, 0.8)}  # of the ways that do not train
-TRAINED_SPARSITIES = (0.7, 0.9)
-TUNED_AT = 0.8
-RATES = {"translator": (1e-3, 2e-3, 4e-3)}  # of the models that are trained
+TRAINED_SPARSITIES = {"classifier": (0.5, 0.7), "translator": (0.7, 0.9)}
+TUNED_AT = {"classifier": 0.6, "translator": 0.8}
+RATES = {"classifier": (3e-5, 1e-4, 3e-4), "translator": (1e-3, 2e-3, 4e-3)}
 
 # What did best on validation data in the cells of TUNING_SEED: learning rates, then the sparsities of the searches.
 CHOSEN = {
+    ("classifier", "retrained"): 1e-4, ("classifier", "iterative"): 1e-4,
     ("translator", "retrained"): 0.002, ("translator", "iterative"): 0.002,
 }
 FOUND: dict[tuple[str, str], float] = {
     ("classifier", "global"): 0.28, ("classifier", "row"): 0.44, ("classifier", "wanda"): 0.42,
+    ("classifier", "retrained"): 0.35,
     ("translator", "global"): 0.64, ("translator", "row"): 0.68, ("translator", "wanda"): 0.66,
     ("translator", "retrained"): 0.8,
 }
@@ -71,24 +77,19 @@ def cell(model: str, way: str, sparsity: float | None, seed: int, **changes: Any
     return usual | changes | {"seed": seed}
 
 
-def searched(model: str) -> tuple[str, ...]:
-    """The ways whose highest sparsity is searched: for a model without learning rates, those that do not train."""
-    return ("global", "row", "wanda") + (TRAINED if model in RATES else ())
-
-
 def _seeds(way: str) -> tuple[int, ...]:
     return SEEDS if way in ("wanda", *TRAINED) else SEEDS[:1]
 
 
 def _cells() -> list[dict[str, Any]]:
-    cells = [cell(model, way, TUNED_AT, TUNING_SEED, lr=lr, split="validation")
-             for model in RATES for way in TRAINED for lr in RATES[model]]
-    cells += [cell(model, way, None, TUNING_SEED) for model in MODELS for way in searched(model)]
+    cells = [cell(model, way, TUNED_AT[model], TUNING_SEED, lr=lr, split="validation")
+             for model in MODELS for way in TRAINED for lr in RATES[model]]
+    cells += [cell(model, way, None, TUNING_SEED) for model in MODELS for way in SEARCHED]
     for model in MODELS:
-        settings = [("global", 0.0), ("layer", 0.5), ("2:4", 0.5)] + [("retrained", 0.0)] * (model in RATES)
-        settings += [(way, sparsity) for way in searched(model)
-                     for sparsity in (TRAINED_SPARSITIES if way in TRAINED else SPARSITIES[model])]
-        settings += [(way, FOUND[model, way]) for way in searched(model) if (model, way) in FOUND]
+        settings = [("global", 0.0), ("layer", 0.5), ("2:4", 0.5), ("retrained", 0.0)]
+        settings += [(way, sparsity) for way in SEARCHED
+                     for sparsity in (TRAINED_SPARSITIES if way in TRAINED else SPARSITIES)[model]]
+        settings += [(way, FOUND[model, way]) for way in SEARCHED if (model, way) in FOUND]
         cells += [cell(model, way, sparsity, seed) for way, sparsity in settings for seed in _seeds(way)]
     return list({tuple(one.items()): one for one in cells}.values())  # what was found may be on the grid already
 
@@ -102,7 +103,7 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
         return judged(cell["model"], pruned(cell, sparsity), cell["split"])["quality"]
 
     unpruned = judged(cell["model"], dense(cell["model"]), cell["split"])["quality"]
-    candidates = SETTINGS["candidates"]["trained" if cell["way"] in TRAINED else "still"]
+    candidates = SETTINGS["candidates"]["trained" if cell["way"] in TRAINED else "still"][cell["model"]]
     found, tried = pruning.highest_sparsity(quality, unpruned - SETTINGS["tolerance"], candidates)
     return {"quality": tried.get(found, unpruned), "found": found, "unpruned": unpruned, "tried": sorted(tried.items())}
 
@@ -239,7 +240,7 @@ def _right(table: Table, rows: list[Row]) -> numpy.ndarray:
 
 def tuning(table: Table, model: str, way: str) -> dict[float, float]:
     """Quality on validation data by learning rate, of all that were tried for a way that trains."""
-    found = table.where(model=model, way=way, sparsity=TUNED_AT, seed=TUNING_SEED)
+    found = table.where(model=model, way=way, sparsity=TUNED_AT[model], seed=TUNING_SEED)
     return {row["lr"]: row["quality"] for row in found}
 
 

@@ -32,7 +32,7 @@ SETTINGS = {
 } | training.CONSTANTS
 SEEDS = (0, 1, 2)
 TUNING_SEED = 9
-RATES = {"full": (3e-5, 1e-4), "lora": (1e-3, 3e-3), "qlora": (1e-3, 3e-3)}
+RATES = {"full": (3e-5, 1e-4, 3e-4), "lora": (1e-3, 3e-3, 1e-2), "qlora": (1e-3, 3e-3, 1e-2)}
 CHECKPOINTING = {"all kept": False, "checkpointing": True}
 CHOSEN = {"full": 1e-4, "lora": 3e-3, "qlora": 3e-3}
 

@@ -326,7 +326,7 @@ NAMES = {"classifier": "accuracy (%)", "translator": "BLEU"}
 still = ("global", "row", "wanda")
 
 def shares(model, way):
-    grown = grid.TRAINED_SPARSITIES if way in grid.TRAINED else (0.0, *grid.SPARSITIES[model])
+    grown = grid.TRAINED_SPARSITIES[model] if way in grid.TRAINED else (0.0, *grid.SPARSITIES[model])
     return sorted({*grown, grid.FOUND.get((model, way), grown[-1])})
 
 def curve(model, way):
@@ -361,14 +361,12 @@ UNPRUNED = ("global", 0.0)
 def gap(model, one, other=UNPRUNED):
     return grid.difference(table, *(grid.rows(table, model, *setting) for setting in (one, other)))
 
-def duels(way, other, sparsities, names=NAMES):
-    def shown(gain):
-        return f"{gain:+.1f}, " + ("better" if gain.beats else "worse" if gain.high < 0 else "not told apart")
+def duel(model, way, other, share):
+    gain = gap(model, (way, share), (other, share))
+    return f"{gain:+.1f}, " + ("better" if gain.beats else "worse" if gain.high < 0 else "not told apart")
 
-    return [{"sparsity": f"{share:.0%}"} | {f"{model}, {names[model]}": shown(gap(model, (way, share), (other, share)))
-                                            for model in names} for share in sparsities]
-
-tables.table(duels("wanda", "row", grid.SPARSITIES["classifier"]), "Wanda minus size alone, row by row")
+tables.table({f"{share:.0%}": {f"{model}, {unit}": duel(model, "wanda", "row", share) for model, unit in NAMES.items()}
+              for share in grid.SPARSITIES["classifier"]}, "Wanda minus size alone, row by row", name="sparsity")
 
 # %% [markdown]
 # No rule wins everywhere here. Wanda was made for language models, in which a few inputs are far larger than the
@@ -462,9 +460,7 @@ quiz.check(cubic_schedule)
 
 # %% [markdown]
 # The study has both. "Retrained" is one-shot and then training. "Iterative" is four rounds by the cubic rule. Both see
-# the same data for the same number of steps in all, and each had its learning rate chosen on validation data. This half
-# of the study has the translator alone, because its training costs seconds. The classifier was tried as well, with 24
-# short steps. They were too few to win anything back, so what they gave says nothing about pruning, and is left out.
+# the same data for the same number of steps in all, and each had its learning rate chosen on validation data.
 #
 # Every round has a new optimizer: in a trial, one optimizer for all rounds did worse. A likely reason: Adam divides
 # each step by the size of earlier gradients, and those of an unpruned model are tiny. The first steps after a pruning
@@ -474,33 +470,42 @@ quiz.check(cubic_schedule)
 tables.table([{"model": model, "way": way}
               | {f"{trial}. rate": f"{lr:g}: {100 * quality:.1f}"
                  for trial, (lr, quality) in enumerate(grid.tuning(table, model, way).items(), 1)}
-              | {"chosen": f"{grid.CHOSEN[model, way]:g}"} for model in grid.RATES for way in grid.TRAINED],
-             f"Quality on validation data at {grid.TUNED_AT:.0%}, by learning rate")
+              | {"chosen": f"{grid.CHOSEN[model, way]:g}"} for model in grid.MODELS for way in grid.TRAINED],
+             "Quality on validation data by learning rate: "
+             + ", ".join(f"the {model} at {share:.0%}" for model, share in grid.TUNED_AT.items()))
 
 # %% [markdown]
 # One cell of it, live: the translator, pruned and trained in rounds.
 
 # %%
-study.load("magnitude").live(grid.cell("translator", "iterative", grid.TRAINED_SPARSITIES[0], grid.SEEDS[0]))
+live_at = grid.TRAINED_SPARSITIES["translator"][0]
+study.load("magnitude").live(grid.cell("translator", "iterative", live_at, grid.SEEDS[0]))
 
 # %%
-trained = {"not trained": curve("translator", "global")} | {way: curve("translator", way) for way in grid.TRAINED}
-drawn("translator", trained)
+def with_training(model):
+    untrained = {"not trained": curve(model, "global")}
+    return drawn(model, untrained | {way: curve(model, way) for way in grid.TRAINED})
+
+with_training("translator")
 
 # %%
-tables.table(duels("iterative", "retrained", grid.TRAINED_SPARSITIES, {"translator": "BLEU"}),
-             "Iterative minus retrained, at equal steps")
+with_training("classifier")
 
 # %%
-extra = gap("translator", ("retrained", 0.0))
-plots.note(f"A control: the same training **without** any pruning changes BLEU by {extra:+.1f}. The rate was chosen at "
-           f"{grid.TUNED_AT:.0%}, where much has to be repaired. Where nothing is broken, such steps do harm. So at a low "
-           "sparsity it is better not to train at all than to train like this.")
+tables.table([{"model": f"{model}, {unit}", "sparsity": f"{share:.0%}",
+               "iterative minus retrained": duel(model, *grid.TRAINED[::-1], share)}
+              for model, unit in NAMES.items() for share in grid.TRAINED_SPARSITIES[model]], "At equal steps")
+
+# %%
+extra = {model: gap(model, ("retrained", 0.0)) for model in grid.MODELS}
+plots.note(f"A control: the same training **without** any pruning changes BLEU by {extra['translator']:+.1f}, and the "
+           f"classifier's accuracy by {extra['classifier']:+.1f} points. The rates were chosen where much has to be "
+           "repaired. Where nothing is broken, such steps can do harm.")
 
 # %% [markdown]
 # Keep the length of these trainings in mind. Iterative pruning comes from trainings of many thousand steps. There each
-# pruning is repaired in full before the next. Here both ways have a few dozen steps. The iterative run has only its
-# last round at the final sparsity, while the one-shot run repairs from its first step.
+# pruning is repaired in full before the next. Here both ways have fewer than a hundred steps. The iterative run has
+# only its last round at the final sparsity, while the one-shot run repairs from its first step.
 #
 # A third way, in outline: **rewinding**. After pruning, put the weights that stay back to what they were early in their
 # training, and train again from there with the mask (Frankle and Carbin, 2019; Renda and others, 2020). It costs a
@@ -524,7 +529,7 @@ def confirmed(model, way):
     return row | {"found at": f"{search['found']:.0%}", "test: change": format(gain, "+.1f"),
                   "within one": bool(gain.value >= -1)}
 
-found = {(model, way): confirmed(model, way) for model in grid.MODELS for way in grid.searched(model)}
+found = {(model, way): confirmed(model, way) for model in grid.MODELS for way in grid.SEARCHED}
 tables.table(list(found.values()), "Searched on validation data, confirmed on test data")
 
 # %%

@@ -74,12 +74,15 @@ plots.note(f"{len(words):,} of {table_rows:,} words occur in the training texts.
 # Predict before you run the next cell: how much faster is the trimmed model?
 
 # %%
-def ratio_of_times(made, count=32, repeats=6):
-    timed = measure.compare({"teacher": pipeline.question(teacher, count), "other": pipeline.question(made, count)},
-                            repeats, 1)
-    return timed.ratio("teacher", "other")
+def turn(made, in_a_row):
+    ask = pipeline.question(made, 32)
+    return lambda: [ask() for _ in range(in_a_row)]
 
-trimmed_ratio = ratio_of_times(trimmed)
+def times_as_fast(small, whole, in_a_row=1, repeats=6):
+    raced = measure.compare({"small": turn(small, in_a_row), "whole": turn(whole, in_a_row)}, repeats, warmup=1)
+    return raced.ratio("whole", "small")
+
+trimmed_ratio = times_as_fast(trimmed, teacher)
 plots.note(f"**{trimmed_ratio:.2f}** times as fast, at batches of 32 sentences.")
 
 # %% [markdown]
@@ -190,7 +193,7 @@ plots.note(f"The three losses add up to {apart:+.1f} points. All three cuts toge
 
 # %%
 student = chain["+ distil"]
-student_ratio = ratio_of_times(student)
+student_ratio = times_as_fast(student, teacher)
 alone_student = figures("classifier", student, teacher, student_ratio)
 tables.table({" + ".join(student.steps): alone_student}, "The student", name="steps")
 
@@ -282,12 +285,7 @@ tables.table(together, "The classifier, step by step; batches of 32", name="step
 # %%
 final = chain[f"+ {steps[-1]}"]
 
-def throughput_ratio(whole, small):
-    asked = {"whole": pipeline.question(whole, 32), "small": pipeline.question(small, 32)}
-    in_a_row = {name: lambda ask=ask: [ask() for _ in range(4)] for name, ask in asked.items()}
-    return measure.compare(in_a_row, repeats=4, warmup=1).ratio("whole", "small")
-
-throughput = throughput_ratio(teacher, final)
+throughput = times_as_fast(final, teacher, in_a_row=4, repeats=4)
 
 # %%
 done = together[f"+ {steps[-1]}"]
@@ -428,7 +426,7 @@ tables.table(said, "The translator; batches of 32 phrases, written greedily; qua
 
 # %%
 small, all_steps = said["student, export, int8"], translators["student, export, int8"]
-spoken_throughput = throughput_ratio(large, all_steps)
+spoken_throughput = times_as_fast(all_steps, large, in_a_row=4, repeats=4)
 bleu_lost = quality("translator", route)["lost"]
 plots.note(f"**{small['times smaller']:.1f}** times smaller, **{spoken_throughput:.1f}** times the throughput, "
            f"**{bleu_lost:+.2f}** BLEU.")
