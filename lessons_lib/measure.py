@@ -23,7 +23,7 @@ import torch
 from lessons_lib import fresh
 from lessons_lib.intervals import LEVEL, RESAMPLES, Interval
 
-BAR_AFTER_SECONDS = 2.0
+BAR_AFTER_SECONDS, BAR_SECONDS = 2.0, 1.0  # seldom: what draws the bar would else disturb many a measured call
 
 
 def machine() -> dict[str, str | int | float]:
@@ -126,7 +126,8 @@ def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 50, wa
         raise ValueError("compare needs at least one function, repeats >= 1 and warmup >= 0")
     names, samples = list(functions), {name: [] for name in functions}
     order = numpy.random.default_rng(0)
-    rounds = tqdm(range(warmup + repeats), desc="measuring", unit="round", leave=False, delay=BAR_AFTER_SECONDS)
+    rounds = tqdm(range(warmup + repeats), desc="measuring", unit="round", leave=False, delay=BAR_AFTER_SECONDS,
+                  mininterval=BAR_SECONDS)
     for round_number in rounds:
         for name in order.permutation(names):
             start = time.perf_counter_ns()

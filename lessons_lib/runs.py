@@ -106,7 +106,8 @@ def beside(row: Row, score: str, others: list[Row], slack: float) -> Live:
     """A live run beside the stored seeds of its setting.
 
     low and high: mean ± t s sqrt(1 + 1/n), where one more draw falls (99 %) from the normal that n seeds were drawn
-    from; never narrower than the slack, and within the 0 to 1 of a score. Raises ValueError for fewer than two seeds, which have no spread.
+    from; never narrower than the slack, and within the 0 to 1 of a score. Raises ValueError for fewer than two seeds,
+    which have no spread.
     """
     scores = numpy.array([other[score] for other in others])
     if len(scores) < 2:

@@ -34,7 +34,8 @@ PEERS = {"nbgrader autograde": peers.Nbgrader, "otter run": peers.Otter}
 class Figures:
     """One grader on one set of submissions; seconds.
 
-    start: once, before the first is graded. work: on one submission, waiting apart. waiting: for loops, in all.
+    start: once, before the first is graded. work: time that passes for each submission, waiting apart, with so many
+    workers. waiting: for loops, in all.
     """
 
     grader: str
@@ -83,7 +84,7 @@ def run(workers: int, say: Callable[[str], None], kinds: dict = PEERS) -> list[F
             work = median(figures.work for figures in ours)
             same = all(abs(ours[0].points[student] - theirs.points[student]) < 0.02 for student in well)
             say(f"{name}: {theirs.work / work:.0f} times as long for a well-behaved submission, "
-                f"{theirs_mixed.work / mixed.work:.0f} times for one of all; "
+                f"{theirs_mixed.work / mixed.work:.0f} times for one of all, here with {workers} workers; "
                 f"{'the same scores' if same else 'OTHER SCORES'} on the well-behaved ones")
             lost = [student for student in students if theirs_mixed.points[student] < mixed.points[student] - 0.02]
             say(f"{name}: fewer points than here for {len(lost)} of {len(students)}: {', '.join(lost) or 'nobody'}")
@@ -93,7 +94,7 @@ def run(workers: int, say: Callable[[str], None], kinds: dict = PEERS) -> list[F
 def _ours(place: Path, students: list[str], workers: int) -> Figures:
     """This grader with its gradebook, sandbox and all, from a folder of notebooks on.
 
-    A quarter more, well-behaved, warm it up. Who loops comes last and once: no other is worked on while it is waited.
+    A quarter more, well-behaved, warm it up. The one who loops comes last and once, and nobody is begun after them.
     """
     loops = {f"~{student}": student for student in bench_class.looping(students)}
     quick = [student for student in students if student not in loops.values()]
@@ -114,15 +115,26 @@ def _ours(place: Path, students: list[str], workers: int) -> Figures:
     folder.grade(place / "class", gradebook, grader, done_now, judges)
     sandbox.close()
     entries = gradebook.entries()
-    waiting = sum(item.seconds for entry in entries for item in entry.verdicts if item.status == TIME)
+    waiting = sum(item.seconds for entry in entries if entry.student in loops
+                  for item in entry.verdicts if item.status == TIME)
     points = {everybody[entry.student]: entry.points for entry in entries}
     gradebook.close()
     what = "all" if set(students) == set(bench_class.submissions()) else "well-behaved"
     done = sorted(moments[name] for name in warming | named)
-    work = (done[-1] - done[len(warming) - 1]) / COPIES
-    if loops:                               # the first of them begins when a worker finds nobody else left
-        work += max(moments[name] for name in loops) - done[-workers] - waiting
-    return Figures(NAME, what, workers, min(moments.values()) - begin, work / len(students), waiting, points)
+    work = _work(done, len(warming), [moments[name] for name in loops], workers, waiting) / len(students)
+    return Figures(NAME, what, workers, min(moments.values()) - begin, work, waiting, points)
+
+
+def _work(done: list[float], warming: int, looped: list[float], workers: int, waiting: float) -> float:
+    """Seconds for a class once: the moments at which COPIES of each were done, after so many to warm up, and the one
+    who loops, whose waiting is not counted. Raises ValueError for more of those: they would wait at the same time."""
+    if len(looped) > 1:
+        raise ValueError(f"the bench takes one submission that loops, not {len(looped)}; change SORTS.")
+    work = (done[-1] - done[warming - 1]) / COPIES
+    for moment in looped:
+        # It begins when the first worker finds nobody else left. What the others still do is counted twice.
+        work += moment - done[-workers] - waiting
+    return work
 
 
 def _theirs(peer: peers.Peer, name: str, pattern: str) -> Figures:

@@ -107,11 +107,11 @@ class Examination:
                 if fresh or death.status == TIME:
                     raise
                 continue
-            # What an exercise did to the worker is no fault of the next: that one is asked again in a fresh worker.
-            spoilt = not fresh and any(answer.status not in UNSPOILT for answer in answers)
-            if spoilt or not self.worker.is_clean():
+            spoilt = any(answer.status not in UNSPOILT for answer in answers)
+            if not self.worker.is_clean() or spoilt:
                 self._end()
-            if not spoilt:
+            # What an exercise did to the worker is no fault of the next: that one gets a worker of its own.
+            if fresh or not spoilt:
                 return answers
 
     def _answer(self, reply: dict, body: bytes) -> Answer:

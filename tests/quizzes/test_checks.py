@@ -89,6 +89,14 @@ def test_a_subclass_cannot_claim_to_be_equal(double):
     assert verdict(double, lambda x: torch.zeros_like(x).as_subclass(Liar)).score == 0
 
 
+@pytest.mark.parametrize("kind", [float, int])
+def test_a_number_cannot_claim_to_be_equal(kind):
+    liar = type("Liar", (kind,), {"__eq__": lambda *_: True, "__ne__": lambda *_: False})
+    exact = exercises.Tolerance(0.0, 0.0, "exact")
+    assert checks.compare({"value": kind(2)}, {"value": liar(3)}, exact) is not None
+    assert checks.compare({"value": kind(2)}, {"value": kind(2)}, exact) is None
+
+
 def test_missing_answers_fail_closed(double):
     cases = double.draw(0)
     late = [Answer(status="timeout", detail="no answer within 10 s")] * 3

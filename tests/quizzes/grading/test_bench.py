@@ -62,6 +62,22 @@ def test_what_is_measured_is_said_and_what_is_missing_too(small):
     assert any("fewer points than here for 4 of 5" in line for line in said)
 
 
+@pytest.mark.parametrize(("workers", "done", "looped"), [
+    # Two to warm up, then two copies of three, a second each; the loop takes 10 s of waiting and 2 s of work.
+    (1, [1, 2, 3, 4, 5, 6, 7, 8], [20]),
+    (2, [1, 1, 2, 2, 3, 3, 4, 4], [16]),
+])
+def test_work_is_what_the_copies_took_and_what_the_loop_took_beside_waiting(monkeypatch, workers, done, looped):
+    monkeypatch.setattr(bench, "COPIES", 2)
+    assert bench._work(done, 2, [], workers, 0) == 3 / workers
+    assert bench._work(done, 2, looped, workers, 10) == 3 / workers + 2
+
+
+def test_a_class_with_two_who_loop_is_refused():
+    with pytest.raises(ValueError, match="one submission that loops, not 2"):
+        bench._work([1, 2, 3], 1, [13, 14], 1, 20)
+
+
 def test_patterns_fit_the_class():
     students = list(bench_class.submissions())
     assert len(students) == len(set(students)) == 20

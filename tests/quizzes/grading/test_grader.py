@@ -60,6 +60,24 @@ def test_each_answer_gets_its_points_and_its_reason(found, name, points, status,
     assert detail.lower() in found[name].detail.lower()
 
 
+@pytest.mark.parametrize(
+    ("damage", "honest"),
+    [
+        ("torch.set_default_device('meta')", "return 2 * x"),          # nothing can be copied any more
+        ("torch.mul = torch.add", "return torch.mul(x, 2)"),
+        ("Shared.lock.acquire()", "with Shared.lock: return 2 * x"),
+    ],
+)
+def test_an_exercise_that_raises_takes_no_points_from_the_next(plain, damage, honest):
+    shared = "import threading\nimport torch\nclass Shared:\n    lock = threading.Lock()"
+    hurting = f"def hurting(x):\n    {damage}\n    raise ValueError"
+    submission = parse(data(shared, cell(hurting), cell(f"def honest(x):\n    {honest}")))
+    judged = Grader(5, plain, Limits(cpu_seconds=1)).judge(submission, lesson_of("hurting", "honest"))
+    found = {item.item: (item.status, item.points) for item in judged}
+    assert found["hurting"] == ("raised", 0)
+    assert found["honest"] == ("passed", 2)
+
+
 def test_a_known_mistake_is_recognised(found):
     assert found["known"].result.mistake == "You squared."
 
