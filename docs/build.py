@@ -69,7 +69,7 @@ def write(site: Site) -> Path:
         shutil.copytree(folder, source / folder.name)
     for entry in site.lessons:
         if entry["name"] in ran["seconds"]:
-            _write_lesson(site, entry, ran["seconds"][entry["name"]], source / "lessons")
+            _write_lesson(site, entry, ran["seconds"], source / "lessons")
     modules = pages.modules(site.library)
     for name in modules:
         _write(source / "api" / f"{name}.rst", pages.module_page(site.library.name, name))
@@ -86,7 +86,7 @@ def write(site: Site) -> Path:
     return source
 
 
-def _write_lesson(site: Site, entry: dict, seconds: float, folder: Path) -> None:
+def _write_lesson(site: Site, entry: dict, seconds: dict[str, float], folder: Path) -> None:
     notebook = nbformat.read(site.executed / f"{entry['name']}.ipynb", as_version=4)
     pages.lesson_page(notebook, entry, seconds)
     _write(folder / f"{entry['name']}.ipynb", nbformat.writes(notebook))

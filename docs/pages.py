@@ -19,6 +19,7 @@ WORKSHOPS = {
 PUNCTUATION = re.compile(r"([\\`*_{}\[\]<>|$#~])")
 LOCAL_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#|/)[^)]+\)")
 PICTURE = re.compile(r"(!\[[^\]]*\]\()docs/")
+LESSON_LINK = re.compile(r' href="(\d\d_\w+)\.ipynb"')
 LEADING = re.compile(r"^(\s*)([-+]|\d+[.)])(\s)")
 
 
@@ -33,13 +34,18 @@ def table(columns: list[str], rows: list[list[str]], right: tuple[int, ...] = ()
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, rules, *rows]) + "\n"
 
 
-def lesson_page(notebook, entry: dict, seconds: float) -> None:
-    """Make an executed notebook a page: its number in the title, a line on this build, widgets in words. In place."""
+def lesson_page(notebook, entry: dict, seconds: dict[str, float]) -> None:
+    """Make an executed notebook a page: its number in the title, a line on this build, widgets in words, and links from
+    its outputs to the pages of other lessons. seconds: of every lesson that is built, by name. In place."""
     static_widgets.write_out(notebook)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        if "text/html" in output.get("data", {}):
+            output.data["text/html"] = LESSON_LINK.sub(
+                lambda link: f' href="{link[1]}.html"' if link[1] in seconds else "", output.data["text/html"])
     first = notebook.cells[0]
     first.source = first.source.replace("# ", f"# {entry['name'][:2]} ", 1)
     first.source += (
-        f"\n\nThis page shows one run of `notebooks/{entry['name']}.ipynb`, {seconds:.0f} seconds long, on the machine "
+        f"\n\nThis page shows one run of `notebooks/{entry['name']}.ipynb`, {seconds[entry['name']]:.0f} seconds long, on the machine "
         "named under [Claims](../claims.md). Exercises and questions are as you will find them, not solved: "
         "to try them, open the notebook with `make lab`."
     )

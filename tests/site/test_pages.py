@@ -68,9 +68,17 @@ def test_machine_and_run_times():
 def test_a_lesson_page_has_its_number_and_says_what_it_shows():
     cells = [nbformat.v4.new_markdown_cell("# Start here\n\n| | |"), nbformat.v4.new_code_cell("1")]
     made = nbformat.v4.new_notebook(cells=cells)
-    pages.lesson_page(made, SYLLABUS[0], 41.4)
+    pages.lesson_page(made, SYLLABUS[0], RUN["seconds"])
     assert made.cells[0].source.startswith("# 00 Start here\n\n| | |\n\nThis page shows one run of ")
     assert "41 seconds" in made.cells[0].source
+
+
+def test_links_of_outputs_lead_to_pages_that_are_built():
+    shown = '<a href="01_affine.ipynb">01</a> <a href="02_number_formats.ipynb">02</a>'
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", {"text/html": shown})])
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Start here"), cell])
+    pages.lesson_page(made, SYLLABUS[0], RUN["seconds"])
+    assert made.cells[1].outputs[0].data["text/html"] == '<a href="01_affine.html">01</a> <a>02</a>'
 
 
 @pytest.mark.parametrize("plan", pages.WORKSHOPS)

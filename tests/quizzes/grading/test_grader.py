@@ -65,7 +65,7 @@ def test_each_answer_gets_its_points_and_its_reason(found, name, points, status,
     [
         ("torch.set_default_device('meta')", "return 2 * x"),          # nothing can be copied any more
         ("torch.mul = torch.add", "return torch.mul(x, 2)"),
-        ("Shared.lock.acquire()", "with Shared.lock: return 2 * x"),
+        ("Shared.lock.acquire(blocking=False)", "with Shared.lock: return 2 * x"),
     ],
 )
 def test_an_exercise_that_raises_takes_no_points_from_the_next(plain, damage, honest):
