@@ -45,9 +45,9 @@ def lesson_page(notebook, entry: dict, seconds: dict[str, float]) -> None:
     first = notebook.cells[0]
     first.source = first.source.replace("# ", f"# {entry['name'][:2]} ", 1)
     first.source += (
-        f"\n\nThis page shows one run of `notebooks/{entry['name']}.ipynb`, {seconds[entry['name']]:.0f} seconds long, on the machine "
-        "named under [Claims](../claims.md). Exercises and questions are as you will find them, not solved: "
-        "to try them, open the notebook with `make lab`."
+        f"\n\nThis page shows one run of `notebooks/{entry['name']}.ipynb`, {seconds[entry['name']]:.0f} seconds long, "
+        "on the machine named under [Claims](../claims.md). Exercises and questions are as you will find them, not "
+        "solved: to try them, open the notebook with `make lab`."
     )
 
 
