@@ -37,6 +37,13 @@ def prepared(method: str, targets: Sequence[str] = lora.EVERY, r: int = 8, alpha
         model = four_bit(model)
     if method != "full":
         lora.add(model, targets, r, alpha, seed)
-    if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+    return with_checkpointing(model) if checkpointing else model
+
+
+def with_checkpointing(model: nn.Module) -> nn.Module:
+    """The same language model, told that its blocks keep their input alone and compute the rest again for the gradient.
+
+    Source: T. Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv 1604.06174.
+    """
+    model.activation_checkpointing_enable({"use_reentrant": False})
     return model

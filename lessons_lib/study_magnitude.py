@@ -33,6 +33,7 @@ from lessons_lib import study_distil_classifier as classifier
 from lessons_lib.runs import Row, Table
 from lessons_lib.study import Study
 
+MODELS = ("classifier", "translator")
 SETTINGS = {
     "steps": {"classifier": 96, "translator": 40},  # in all
     "rounds": 4,  # of "iterative", each a share of the steps with an optimizer of its own
@@ -42,12 +43,11 @@ SETTINGS = {
     "asked": {"validation": 1, "test": 2},  # every so manieth held-out sentence or phrase
     "tolerance": 0.01,  # one point of accuracy, or one BLEU
     "candidates": {  # of the searches
-        "still": {"classifier": [place / 50 for place in range(50)], "translator": [place / 50 for place in range(50)]},
+        "still": dict.fromkeys(MODELS, [place / 50 for place in range(50)]),
         "trained": {"classifier": [place / 20 for place in range(6, 16)],
                     "translator": [place / 20 for place in range(10, 20)]},
     },
 }
-MODELS = ("classifier", "translator")
 STILL, TRAINED = ("global", "layer", "row", "wanda", "2:4"), ("retrained", "iterative")
 SEARCHED = ("global", "row", "wanda", *TRAINED)  # the ways whose highest sparsity is searched
 SEEDS = (0, 1, 2)

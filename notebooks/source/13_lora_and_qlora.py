@@ -393,8 +393,7 @@ def stepper(model):
 
 # %%
 ways = {label[method]: qlora.prepared(method, r=4, alpha=8) for method in ("full", "lora")} | {"QLoRA": model}
-ways["QLoRA, checkpointing"] = copy.deepcopy(model)
-ways["QLoRA, checkpointing"].activation_checkpointing_enable({"use_reentrant": False})
+ways["QLoRA, checkpointing"] = qlora.with_checkpointing(copy.deepcopy(model))
 raced = measure.compare({name: stepper(way) for name, way in ways.items()}, repeats=3, warmup=1)
 seconds = {name: timing.p50 / 1000 for name, timing in raced.timings.items()}
 pace = {name: raced.ratio(name, label["full"]) for name in ways}
