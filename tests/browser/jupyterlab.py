@@ -112,6 +112,17 @@ class Notebook:
         self.until(f"notebook.widgets[argument].model.executionCount !== null && {IDLE}", position, timeout)
         return cell
 
+    def stop(self, cell) -> None:
+        """Interrupt a running cell by its two keys, and wait until the kernel takes the next.
+
+        A kernel shows an error before it replies to the request, and then drops every request that came meanwhile: a
+        cell started too early would never run.
+        """
+        self.page.keyboard.press("i")
+        self.page.keyboard.press("i")
+        cell.get_by_text("KeyboardInterrupt").first.wait_for()
+        self.until(IDLE)
+
     def run_many(self, command: str, timeout: int = LONG) -> None:
         """Run cells by a command of the menu Run, and wait until the last is done."""
         self.page.evaluate("command => {window.ran = false; "
