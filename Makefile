@@ -19,7 +19,7 @@ help:
 	@echo "make test       what every change must pass: style, unit tests, all notebooks"
 	@echo "make units      the unit tests alone            make lessons   the notebooks alone"
 	@echo "make notebooks  write the notebooks and the README's map of lessons anew from their sources"
-	@echo "make proof      the long runs: every study from nothing"
+	@echo "make proof      the long runs: every study from nothing, every page of the site"
 	@echo "make site       runs every lesson and builds the site: site/html/index.html (half an hour)"
 	@echo "make pictures   takes the README's pictures of JupyterLab anew, in chromium"
 	@echo "make bench      the grader beside nbgrader and otter-grader, which it installs on the side (ten minutes)"
@@ -74,7 +74,7 @@ notebooks: $(READY)
 	$(BIN)/python notebooks/generate.py
 
 proof: export HF_HUB_OFFLINE = 1
-proof: $(READY) $(SITE) $(BROWSER)
+proof: $(READY) $(BROWSER) site
 	$(BIN)/course prepare
 	$(BIN)/python -m pytest tests -m proof
 
