@@ -20,10 +20,12 @@ def naive(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = Non
     """softmax(Q K' / √d) V with every score written down: (B, H, T, d).
 
     query: floats (B, H, T, d). keys, values: (B, K, L, d), where K divides H: so many heads share keys and values.
-    mask: bool, broadcastable to (B, 1, T, L), True where a query may look; each must be allowed to look somewhere.
+    mask: bool (B or 1, 1, T or 1, L), True where a query may look; each must be allowed to look somewhere.
     The softmax is taken in FP32. Raises ValueError for shapes that do not fit.
     """
     _check(query, keys, values)
+    if mask is not None and (mask.ndim != 4 or mask.dtype != torch.bool):
+        raise ValueError(f"mask must be bool and (B or 1, 1, T or 1, L), not {mask.dtype} and {tuple(mask.shape)}")
     groups = query.shape[1] // keys.shape[1]
     # S = Q K' / √d
     asked = (query / math.sqrt(query.shape[-1])).unflatten(1, (-1, groups)).flatten(2, 3)

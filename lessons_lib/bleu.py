@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy
 
-from lessons_lib.intervals import LEVEL, RESAMPLES, Difference, Interval
+from lessons_lib.intervals import LEVEL, RESAMPLES, Difference, Interval, seed_errors
 
 ORDERS = 4  # n-grams of one to four words
 COLUMNS = 2 * ORDERS + 2  # matching n-grams by order, all n-grams by order, words written, words of the reference
@@ -126,8 +126,7 @@ def _spread(figures: numpy.ndarray, draws: numpy.ndarray, seed: int) -> tuple[fl
     """
     means = draws.mean(axis=0)
     if len(figures) > 1:
-        standard_error = figures.std(ddof=1) / len(figures) ** 0.5
-        means = means + standard_error * numpy.random.default_rng(seed + 1).standard_t(len(figures) - 1, len(means))
+        means = means + seed_errors(figures, numpy.random.default_rng(seed + 1), len(means))
     low, high = numpy.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     value = float(figures.mean())
     return value, min(float(low), value), max(float(high), value)

@@ -11,10 +11,15 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 def counters(folder: Path | None = None) -> list[Path]:
-    """The packages' counters that this process may read, each a folder with energy_uj; an empty list where none is."""
-    folder = folder or POWERCAP
-    packages = [path for path in sorted(folder.glob("*:[0-9]*")) if path.name.count(":") == 1]      # no parts of one
-    return [path for path in packages if os.access(path / "energy_uj", os.R_OK)]
+    """The packages' counters that this process may read, each a folder with energy_uj; an empty list where none is.
+
+    A folder's file `name` says what it counts: "package-0", or a part of a package ("core", "dram"), or the whole
+    machine with the packages in it ("psys"). Some machines count one package in two folders; it is taken once.
+    """
+    readable = [path for path in sorted((folder or POWERCAP).glob("*:[0-9]*"), reverse=True)
+                if os.access(path / "energy_uj", os.R_OK) and os.access(path / "name", os.R_OK)]
+    by_name = {(path / "name").read_text().strip(): path for path in readable}
+    return sorted(path for name, path in by_name.items() if name.startswith("package"))
 
 
 def joules(function: Callable[[], object], folder: Path | None = None) -> float:

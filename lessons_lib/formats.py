@@ -137,8 +137,13 @@ def round_to(x: torch.Tensor, format: str | Format, saturate: bool | None = None
 
 
 def spacing(x: torch.Tensor, format: str | Format) -> torch.Tensor:
-    """The distance between neighbours of the format around x: FP64, shaped like x. Raises as `encode`."""
+    """The distance between neighbours of the format around x: FP64, shaped like x.
+
+    Raises as `encode`, and ValueError where x is not finite or beyond the format's largest number.
+    """
     format, x = of(format), _real(x, "x").double()
+    if not (x.abs() <= format.largest).all():
+        raise ValueError(f"{format.name} reaches from -{format.largest:g} to {format.largest:g}; x must lie inside.")
     return power_of_two(_exponent(x, format) - format.fraction_bits)
 
 

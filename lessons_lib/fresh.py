@@ -13,7 +13,7 @@ def call(function: Callable[..., Any], *arguments: Any, environment: dict[str, s
 
     environment: variables that are set there, beside those of this process.
 
-    Raises RuntimeError, with the last line of the other process, when the function fails there.
+    Raises RuntimeError, with the last line of the other process or its status, when the function fails there.
     """
     asked = json.dumps([function.__module__, function.__name__, arguments])
     program = (
@@ -25,5 +25,7 @@ def call(function: Callable[..., Any], *arguments: Any, environment: dict[str, s
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
                           env=os.environ | (environment or {}))
     if done.returncode:
-        raise RuntimeError(f"{function.__name__} failed in the fresh process: {done.stderr.strip().splitlines()[-1]}")
+        # A process that was killed, as when memory runs out, says nothing.
+        why = (done.stderr.strip().splitlines() or [f"it ended without a word, with status {done.returncode}"])[-1]
+        raise RuntimeError(f"{function.__name__} failed in the fresh process: {why}")
     return json.loads(done.stdout.splitlines()[-1])

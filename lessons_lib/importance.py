@@ -38,6 +38,8 @@ def gates(model: nn.Module, part: str, open_at: list[Tensor]) -> Iterator[None]:
     def gate(values: Tensor):
         def hook(_, inputs):
             said, shared = inputs[0], values[..., None, :]                  # said: (B, T, units · size)
+            if not said.shape[-1]:                                          # a block that lost all its units
+                return said
             return (said.unflatten(-1, (values.shape[-1], -1)) * shared[..., None]).flatten(-2).to(said.dtype)
         return hook
 
@@ -65,7 +67,8 @@ def gate_gradients(model: nn.Module, batches: Iterable[Batch], part: str = "head
         rows = len(batch["topic"])
         values = [torch.ones(rows, units, requires_grad=True) for _, units in gated(model, part)]
         with torch.enable_grad(), gates(model, part, values):
-            found.append(torch.autograd.grad(losses(model, batch).sum(), values))
+            found.append(torch.autograd.grad(losses(model, batch).sum(), values, allow_unused=True,
+                                             materialize_grads=True))
     if not found:
         raise ValueError("there is no batch to take gradients of; an iterator that was walked before is empty.")
     return [torch.cat(block) for block in zip(*found, strict=True)]
@@ -102,7 +105,7 @@ def exact_changes(model: nn.Module, batches: Iterable[Batch], blocks: Iterable[i
             values[block][head] = 0
             with gates(model, "heads", values):
                 without.append(torch.cat([losses(model, batch) for batch in batches]) - whole)
-        found.append(torch.stack(without, dim=1))
+        found.append(torch.stack(without, dim=1) if without else whole.new_zeros(len(whole), 0))
     return found
 
 

@@ -27,7 +27,7 @@ class Load:
     """What came of one run. latencies: ms of those answered with 200, from the planned time to the answer."""
 
     offered: float                      # requests a second that were sent
-    seconds: float                      # from the first planned request to the last answer
+    seconds: float                      # from the start to the last answer, and at least as long as requests were sent
     statuses: dict[int | str, int]      # how many got which status; "failed" where there was no answer
     latencies: tuple[float, ...]
     late: float                         # ms, 95th percentile of how late they left: the sender's own fault
@@ -83,7 +83,8 @@ def drive(address: str, texts: Sequence[str], rate: float, seconds: float, seed:
     sender.start()
     sender.join()
     statuses, sent, done = zip(*results, strict=True)
-    return Load(count / seconds, max(done), dict(Counter(statuses)),
+    answered = [end for status, end in zip(statuses, done, strict=True) if status != "failed"]
+    return Load(count / seconds, max([seconds, *answered]), dict(Counter(statuses)),
                 tuple(1000 * (end - plan) for status, end, plan in zip(statuses, done, planned, strict=True)
                       if status == 200),
                 1000 * percentile(numpy.subtract(sent, planned), 95))

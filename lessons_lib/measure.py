@@ -21,7 +21,7 @@ import psutil
 import torch
 
 from lessons_lib import fresh
-from lessons_lib.intervals import LEVEL, RESAMPLES, Interval
+from lessons_lib.intervals import Interval, of_ratios
 
 BAR_AFTER_SECONDS, BAR_SECONDS = 2.0, 1.0  # seldom: what draws the bar would else disturb many a measured call
 
@@ -93,17 +93,15 @@ class Comparison:
     timings: dict[str, Timing]
 
     def ratio(self, a: str, b: str) -> Interval:
-        """Time of a divided by time of b, median over the rounds, with a 95 % interval bootstrapped over the rounds.
+        """Time of a divided by time of b, median over the rounds, with its 95 % interval (`intervals.of_ratios`).
 
-        2 means that a takes twice as long as b, so b is twice as fast.
+        2 means that a takes twice as long as b, so b is twice as fast. Raises ValueError for fewer than two rounds, and
+        for calls that took 0 ms.
         """
         missing = {a, b} - set(self.timings)
         if missing:
             raise ValueError(f"{sorted(missing)} not compared; there are {list(self.timings)}")
-        rounds = numpy.divide(self.timings[a].samples, self.timings[b].samples)
-        draws = numpy.random.default_rng(0).choice(rounds, size=(RESAMPLES, len(rounds)))
-        low, high = numpy.quantile(numpy.median(draws, axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Interval(float(numpy.median(rounds)), float(low), float(high))
+        return of_ratios(numpy.divide(self.timings[a].samples, self.timings[b].samples))
 
     def __repr__(self) -> str:
         return "\n".join(f"{name}: {timing!r}" for name, timing in self.timings.items())
@@ -201,11 +199,11 @@ def peak_memory(function: Callable[[], object]) -> int:
         ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")        # resets VmHWM, the high-water mark (man 5 proc)
-        before = _high_water()
-        function()
-        return _high_water() - before
     except OSError:
         return _sampled_peak(function)
+    before = _high_water()
+    function()
+    return _high_water() - before
 
 
 def memory_by_step(steps: Mapping[str, str]) -> dict[str, int]:

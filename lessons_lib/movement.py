@@ -82,7 +82,8 @@ def pruned_while_training(
 
     names: of the weights in the model, as `sparse_training.linear_weights` gives them. way: "magnitude" or "movement".
     sparsity_at(step): the share that is closed after so many steps of the optimizer, asked at every `every`-th.
-    A weight under a closed mask keeps its value, and may come back when others have fallen behind it.
+    A weight under a closed mask gets no gradient, only what momentum and weight decay still do to it. It may come back
+    when others have fallen behind it.
     """
     layers = [model.get_submodule(name.removesuffix(".weight")) for name in names]
     for layer in layers:

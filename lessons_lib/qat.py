@@ -69,6 +69,8 @@ def lsq_gradient(x: Tensor, step: Tensor, lowest: int, highest: int, upstream: T
     times round(v) - v where lowest < v < highest, times lowest where v is not above it, times highest where v is not
     below it (equation 3). N: numbers of x that share a step. Qp: highest, or 1 if it is less. The factor makes the
     gradient of a step as large, beside the step, as that of a weight beside the weight (section 2.2).
+    For inputs this N counts the whole batch, where the paper counts the numbers of one example: the gradient is smaller
+    by the square root of the examples in the batch. An optimizer such as Adam divides that out again.
     """
     return _gradients(x, step, lowest, highest, upstream)[1]
 

@@ -115,7 +115,10 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", -folded if layer.bias is None else layer.bias.detach() - folded)
 
     def input_codes(self, x: Tensor) -> Tensor:
-        """x as codes that the product takes: int8, shaped like x, 128 below the unsigned ones."""
+        """x as codes that the product takes: int8, shaped like x, 128 below the unsigned ones.
+
+        x must be finite; that is not checked.
+        """
         codes = (x * (1 / torch.tensor(self.input_step))).round_().add_(self.zero).clamp_(0, self.highest)
         return codes.sub_(128).to(torch.int8)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lessons_lib import affine
 
-MOST_THRESHOLDS = 128                          # that entropy_range tries: more take seconds for a whole model
+MOST_THRESHOLDS = 128               # about as many does entropy_range try: more take seconds for a whole model
 
 
 def percentile_range(counts: Tensor, edges: Tensor, percent: float) -> tuple[float, float]:
@@ -62,9 +62,9 @@ def best_clip_mse(counts: Tensor, edges: Tensor, bits: int) -> tuple[float, floa
 def entropy_range(counts: Tensor, edges: Tensor, bits: int) -> tuple[float, float]:
     """The threshold t that loses the least information, as (-t, t), each end no wider than what was seen.
 
-    For each of at most MOST_THRESHOLDS candidates the absolute values are clipped to t and grouped into 2**(bits-1)
-    codes; the loss is the KL divergence from the clipped histogram to the grouped one, spread evenly again over the
-    bins that were not empty. Of equals the largest t.
+    For each of some candidates, fewer than 2 * MOST_THRESHOLDS, the absolute values are clipped to t and grouped into
+    2**(bits-1) codes; the loss is the KL divergence from the clipped histogram to the grouped one, spread evenly again
+    over the bins that were not empty. Of equals the largest t.
     Source: S. Migacz, 8-bit Inference with TensorRT, GPU Technology Conference 2017.
     """
     _histogram(counts, edges)

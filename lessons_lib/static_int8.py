@@ -63,7 +63,10 @@ class StaticLinear(nn.Module):
         self.offset = self.bias - scale * zero_point * self.scales * self.codes.sum(1)
 
     def quantize(self, x: Tensor) -> Tensor:
-        """Codes of the input: int8, shaped like x (rows, n_in). The same as `affine.quantize`, piece by piece."""
+        """Codes of the input: int8, shaped like x (rows, n_in). The same as `affine.quantize`, piece by piece.
+
+        x must be finite, which is not checked: to look would cost the pass over x that a fixed range saves.
+        """
         codes = torch.empty(x.shape, dtype=torch.int8)
         step = max(1, dynamic_int8.PIECE // x.shape[1])
         for start in range(0, len(x), step):

@@ -130,8 +130,7 @@ def judged(made: Made, split: str) -> dict[str, Any]:
 
 def _inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: both teachers, what they told, and the size of each document."""
-    sizes = numpy.unique(topics.held_out("test")["document"], return_counts=True)[1].tolist()
-    return {"classifier": topics.teacher_sha256(), "sizes": sizes,
+    return {"classifier": topics.teacher_sha256(), "sizes": topics.document_sizes(),
             "translator": training.state_sha256(translation_teacher.teacher().state_dict()),
             "translations": digest(phrases.teacher_translations())}
 

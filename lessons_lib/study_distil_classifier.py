@@ -138,6 +138,11 @@ def held_out(split: str):
     return sentences.select(range(0, len(sentences), SETTINGS["every"]))
 
 
+def document_sizes() -> list[int]:
+    """How many held-out test sentences each document has, by the documents' numbers."""
+    return numpy.unique(held_out("test")["document"], return_counts=True)[1].tolist()
+
+
 @lru_cache(maxsize=4)
 def teacher_logits(teacher: str, texts: str = "transfer") -> Tensor:
     """FP32 logits (sentences, 5) of a teacher, asked once and kept in the cache.
@@ -207,7 +212,7 @@ def inputs() -> dict[str, Any]:
     right = {name: teacher_logits(name).argmax(1) == topic for name in teachers}
     return {"teacher": teacher_sha256(), "sentences": corpora.sentences_sha256("train"),
             "on_transfer": {name: round(float(each.float().mean()), 5) for name, each in right.items()},
-            "sizes": numpy.unique(held_out("test")["document"], return_counts=True)[1].tolist(),
+            "sizes": document_sizes(),
             "correct": {name: correct_by_document(teacher_logits(name, "test")) for name in teachers}}
 
 

@@ -119,8 +119,8 @@ def judged_passages() -> Tensor:
 
 def inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the teacher of this machine, and the size of each document."""
-    counts = numpy.unique(topics.held_out("test")["document"], return_counts=True)[1].tolist()
-    return {"teacher": topics.teacher_sha256(), "sentences": corpora.sentences_sha256("test"), "sizes": counts}
+    return {"teacher": topics.teacher_sha256(), "sentences": corpora.sentences_sha256("test"),
+            "sizes": topics.document_sizes()}
 
 
 def rows(table: Table, model: str, way: str, bits: int) -> list[Row]:

@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy
 from torch import Tensor, nn
 
 from lessons_lib import corpora, intervals, models, qat_model
@@ -139,7 +138,7 @@ def _data() -> dict[str, Tensor]:
 def inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the teacher of this machine, and the size of each document."""
     return {"teacher": classifier.teacher_sha256(), "sentences": corpora.sentences_sha256("train"),
-            "sizes": numpy.unique(classifier.held_out("test")["document"], return_counts=True)[1].tolist()}
+            "sizes": classifier.document_sizes()}
 
 
 def rows(table: Table, width: str, method: str, objective: str = "labels") -> list[Row]:

@@ -108,6 +108,9 @@ def test_bad_input_is_refused():
         attention.naive(good, good[:, :3], good[:, :3])
     with pytest.raises(ValueError, match="K dividing H"):
         attention.naive(good, good[..., :4], good[..., :4])
+    for mask in (torch.ones(good.shape[2], good.shape[2], dtype=torch.bool), torch.ones(1, 1, 1, 1)):
+        with pytest.raises(ValueError, match="mask must be bool"):
+            attention.naive(good, good, good, mask)
     with pytest.raises(ValueError, match="as many heads"):
         attention.blockwise(good, good[:, :2], good[:, :2])
     with pytest.raises(ValueError, match="as many positions"):

@@ -241,6 +241,8 @@ REFUSED = [
     ("0 ... 255", lambda: formats.decode(torch.tensor([-1]), "E4M3")),
     ("float tensor", lambda: formats.encode(torch.tensor([1]), "FP16")),
     ("float tensor", lambda: formats.spacing([1.0], "FP16")),
+    ("from -65504 to 65504", lambda: formats.spacing(torch.tensor([70_000.0]), "FP16")),
+    ("from -6 to 6", lambda: formats.spacing(torch.tensor([math.nan]), "E2M1")),
     ("neither infinity nor NaN", lambda: formats.encode(torch.tensor([math.nan]), "E2M1")),
     ("neither infinity nor NaN", lambda: formats.encode(torch.ones(1), "E2M1", saturate=False)),
     ("-8 ... 7", lambda: formats.pack_int4(torch.tensor([8]))),

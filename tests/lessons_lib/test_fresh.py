@@ -21,6 +21,16 @@ def test_the_function_runs_in_another_process_with_the_variables_it_was_given():
     assert "COURSE_TEST_VARIABLE" not in os.environ
 
 
+def killed():
+    """For the other process to call: ended from outside, as when memory runs out."""
+    os.kill(os.getpid(), 9)
+
+
+def test_a_process_that_was_killed_is_named_with_its_status():
+    with pytest.raises(RuntimeError, match="killed failed in the fresh process: it ended without a word, with status"):
+        fresh.call(killed)
+
+
 def test_a_failure_names_the_function_and_the_reason():
     with pytest.raises(RuntimeError, match=r"told failed in the fresh process: TypeError: .*str"):
         fresh.call(told, "x", "4")

@@ -54,6 +54,14 @@ def test_a_closed_gate_is_a_head_removed(model, batches):
     assert torch.equal(only, changes[1])
 
 
+def test_a_block_without_heads_has_no_gates_and_no_gradients(model, batches):
+    whole = importance.gate_gradients(model, batches)[1]
+    without = heads.prune_heads(model, [[], [0, 2]])
+    assert [tuple(block.shape) for block in importance.gate_gradients(without, batches)] == [(6, 0), (6, 2)]
+    assert [tuple(block.shape) for block in importance.exact_changes(without, batches)] == [(6, 0), (6, 2)]
+    assert whole.shape == (6, 3)
+
+
 def test_gates_of_one_leave_the_model_as_it_is_and_are_taken_away_again(model, batches):
     before = importance.losses(model, batches[0])
     with importance.gates(model, "heads", [torch.ones(3)] * 2):

@@ -84,7 +84,7 @@ def test_three_seeds_are_enough_for_an_interval_that_holds_the_truth(quick):
 
 
 def test_without_the_seeds_the_interval_would_miss_the_truth(quick, monkeypatch):
-    monkeypatch.setattr(intervals, "_seed_draws", lambda figures, generator, draws: 0.0)
+    monkeypatch.setattr(intervals, "seed_errors", lambda figures, generator, draws: 0.0)
     generator = numpy.random.default_rng(5)
     held = sum(0.1 in paired_difference(*seeds_that_differ(generator, 3, 0.1)) for _ in range(150))
     assert held / 150 < 0.90
@@ -104,6 +104,9 @@ def test_beats_needs_three_seeds_and_an_interval_above_zero():
     assert not paired_difference(wrong, right, documents).beats
     assert not paired_difference(right, right, documents).beats
     assert not paired_difference(right[:2], wrong[:2], documents).beats
+    assert paired_difference(wrong, right, documents).beaten
+    assert not paired_difference(right, wrong, documents).beaten
+    assert not paired_difference(wrong[:2], right[:2], documents).beaten
 
 
 def test_pairing_cancels_what_is_hard_for_both():
@@ -167,3 +170,26 @@ def test_paired_losses_are_those_of_answers_where_losses_are_answers_and_refuse_
 def test_other_units_keep_the_kind_and_the_seeds():
     assert Interval(0.5, 0.25, 0.75).scaled(100) == Interval(50.0, 25.0, 75.0)
     assert intervals.Difference(0.02, 0.01, 0.03, runs=3).scaled(100) == intervals.Difference(2.0, 1.0, 3.0, runs=3)
+
+
+def test_the_ends_of_a_ratio_are_those_of_the_sign_test():
+    """The ranks in tables of the sign test's interval for a median, at most 2.5 % at each side."""
+    for rounds, rank in {6: 1, 8: 1, 9: 2, 12: 3, 20: 6, 40: 14}.items():
+        found = intervals.of_ratios(numpy.arange(rounds, 0, -1))
+        assert (found.low, found.high) == (rank, rounds + 1 - rank)
+
+
+def test_few_ratios_have_the_interval_of_students_t():
+    found = intervals.of_ratios([1.0, 2.0, 4.0])                 # logarithms 0, 1, 2 times log 2
+    half = 4.302653 * numpy.log(2) / 3**0.5                      # t of two degrees of freedom, 97.5 %
+    assert found.value == 2.0
+    assert (found.low, found.high) == pytest.approx((2 / numpy.exp(half), 2 * numpy.exp(half)), rel=0.03)
+
+
+@pytest.mark.parametrize(("rounds", "words"), [
+    ([], "at least two rounds"), ([1.0], "at least two rounds"), ([[1.0, 2.0]], "at least two rounds"),
+    ([1.0, 0.0], "do more work"), ([1.0, float("nan")], "above 0"), ([1.0, float("inf")], "do more work"),
+])
+def test_ratios_that_have_no_interval_are_refused(rounds, words):
+    with pytest.raises(ValueError, match=words):
+        intervals.of_ratios(rounds)

@@ -100,6 +100,25 @@ def test_a_server_that_never_answers_does_not_hold_it_up(monkeypatch):
     assert time.monotonic() - start < 10
 
 
+def test_one_that_hangs_does_not_count_into_the_time_of_the_others(monkeypatch):
+    async def one_hangs(where, texts, planned):
+        return [(200, moment, moment + 0.01) for moment in planned[:-1]] + [("failed", planned[-1], planned[-1] + 10)]
+
+    monkeypatch.setattr(load_test, "_send_all", one_hangs)
+    load = load_test.drive("nowhere", TEXTS, rate=100, seconds=1)
+    assert load.statuses == {200: 99, "failed": 1}
+    assert 90 < load.answered < 110
+
+
+def test_a_server_that_stops_is_not_credited_with_the_rate_it_began_with(monkeypatch):
+    async def stops(where, texts, planned):
+        return [(200 if moment < 0.1 else "failed", moment, moment + 0.01) for moment in planned]
+
+    monkeypatch.setattr(load_test, "_send_all", stops)
+    load = load_test.drive("nowhere", TEXTS, rate=100, seconds=10)
+    assert load.answered == pytest.approx(load.statuses[200] / 10)
+
+
 @pytest.mark.parametrize("wrong", [{"rate": 10_000, "seconds": 1}, {"rate": 1, "seconds": 0.1}, {"texts": []}])
 def test_runs_without_bounds_or_without_requests_are_refused(wrong):
     with pytest.raises(ValueError, match="are allowed"):
