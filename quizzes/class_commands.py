@@ -27,7 +27,8 @@ def opened(out: Path, db: str | None, class_file: Path | None):
     from quizzes.grading.gradebook import FILE, Gradebook, GradebookError
 
     if db is None and not (out / FILE).is_file():
-        raise GradebookError(f"{out} holds no gradebook; run course grade first, with --out {out}")
+        raise GradebookError(f"{out} holds no gradebook; if it was graded with --db, give the same --db here; if "
+                             f"nothing was graded yet, run course grade first, with --out {out}")
     group = classfile.read(class_file) if class_file else None
     gradebook = Gradebook.in_folder(out, db)
     if group is not None:

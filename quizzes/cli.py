@@ -14,6 +14,7 @@ from rich.table import Table
 from quizzes import class_commands, learner_commands
 
 ROOT = Path(__file__).resolve().parents[1]
+BEGIN_ANEW = "leave out --resume to begin anew, which replaces the grades and pages in --out"
 
 app = typer.Typer(
     name="course",
@@ -131,6 +132,24 @@ def _show_check(path: Path, lesson, judgements: list) -> None:
             _say("")
 
 
+def _check_folder(out: Path, gradebook: Path, db: str | None, resume: bool) -> None:
+    """Raises Refused when a gradebook in OUT would be begun over, or is to be gone on with and is not there."""
+    if gradebook.exists() and not resume:
+        raise Refused(f"{out} already holds a gradebook; add --resume to go on with it, or choose another --out")
+    if resume and db is None and not gradebook.exists():
+        raise Refused(f"{out} holds no gradebook that --resume could go on with; give the --out or the --db of the run "
+                      f"before, or {BEGIN_ANEW}")
+
+
+def _check_database(begun: bool, resume: bool) -> None:
+    """The same of a database elsewhere; begun: whether it holds hand-ins."""
+    if begun and not resume:
+        raise Refused("the database already holds a gradebook; add --resume to go on with it, or choose another --db")
+    if resume and not begun:
+        raise Refused("the database holds nothing that --resume could go on with; give the --db of the run before, or "
+                      f"{BEGIN_ANEW}")
+
+
 @app.command()
 def grade(
     submissions: Annotated[Path, typer.Argument(help="Folder of students' folders, or a zip from Canvas or Moodle.")],
@@ -159,14 +178,13 @@ def grade(
         raise Refused(f"{submissions} is not a folder; give the folder that holds one folder a student, or a zip")
     if submissions.resolve() in [out.resolve(), *out.resolve().parents]:
         raise Refused(f"--out {out} lies inside the submissions and would be graded; choose another folder")
-    if (out / FILE).exists() and not resume:
-        raise Refused(f"{out} already holds a gradebook; add --resume to go on with it, or choose another --out")
+    _check_folder(out, out / FILE, db, resume)
     sandbox = Plain() if unsafe_no_sandbox else Bubblewrap()
     group = classfile.read(class_file) if class_file else None
     sentences = tuple(held_out.sentences_in(texts)) if texts else ()
     gradebook = Gradebook.in_folder(out, db)
-    if db and not resume and gradebook.entries():
-        raise Refused("the database already holds a gradebook; add --resume to go on with it, or choose another --db")
+    if db:
+        _check_database(bool(gradebook.entries()), resume)
     if group is not None:
         gradebook.keep("class", group.dumps())
     from quizzes.grading.cluster import Cluster

@@ -88,6 +88,11 @@ class ClassFile:
         return datetime.fromisoformat(text) if text else None
 
     @cached_property
+    def by_name(self) -> dict[str, Person]:
+        """Everybody on the roster by the roster's name."""
+        return {person.name: person for person in self.students}
+
+    @cached_property
     def _by_id(self) -> dict[str, Person]:
         return {person.id: person for person in self.students if person.id}
 
@@ -105,6 +110,10 @@ class ClassFile:
             return self._by_id[place.canvas_id]
         name = place.student.removesuffix(f"_{place.canvas_id}") if place.canvas_id else place.student
         return self._by_key.get(folded(name))
+
+    def kept_as(self, name: str, canvas_id: str = "") -> Person | None:
+        """Who on the roster a gradebook keeps under a name: the roster's own, or one from before there was a roster."""
+        return self.by_name.get(name) or self.person(Place(name, "", canvas_id=canvas_id))
 
     def name_of(self, place: Place) -> str:
         """The name under which a hand-in is kept."""

@@ -1,4 +1,4 @@
-"""The class at a glance: how points are spread, what went well, the mistakes most made, who is missing."""
+"""The class at a glance: points and their spread, mistakes most made, who is missing, what a person must look at."""
 
 import statistics
 from collections import Counter
@@ -8,13 +8,16 @@ from urllib.parse import quote
 
 from quizzes.grading import feedback, leaderboard
 from quizzes.grading.gradebook import Gradebook
-from quizzes.grading.grades import Grade, grades, item_name, the_class
+from quizzes.grading.grades import Grade, grades, item_name, name_of, the_class
 from quizzes.grading.names import folder_name
+from quizzes.grading.tables import Verdict
 
 REPORT = "report.html"
 BANDS = 10
 MOST_MISTAKES = 10
 QUIET = ("passed", "wrong", "not attempted")
+# Of a lesson that was judged. What an exception was is on the student's page; the other troubles may be the machine's.
+JUDGED, USUAL = ("graded", "not attempted"), (*QUIET, "raised")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def page(gradebook: Gradebook) -> str:
     }
     unknown = sorted({grade.student for grade in found} - on_roster) if on_roster else []
     return feedback.pages().get_template("report.html").render(
-        overview=overview, lessons=views, unread=unread, unknown=unknown, changed=gradebook.overrides(),
+        overview=overview, lessons=views, unread=unread, partly=[grade for grade in found if _is_partly_graded(grade)],
+        unknown=unknown, changed=[(name_of(item.person, group), item) for item in gradebook.overrides()],
         everybody=_everybody(found, numbers), boards=leaderboard.boards(gradebook),
     )  # fmt: skip
 
@@ -88,6 +92,24 @@ def write(gradebook: Gradebook, out: Path) -> Path:
     """Write OUT/report.html."""
     feedback.replace(out / REPORT, page(gradebook))
     return out / REPORT
+
+
+def _is_partly_graded(grade: Grade) -> bool:
+    """Whether a part of what was handed in was not judged, and nobody has given points in its place yet.
+
+    The place is the exercise's; where the grading failed or a notebook was passed over, the lesson's.
+    """
+    if grade.missing or grade.override:
+        return False
+    # The same words stand before a notebook that was passed over, whether beside this one or under another name.
+    if not grade.entry.status.startswith(JUDGED) or ", for the same lesson: " in grade.status:
+        return True
+    return any(item.verdict and item.override is None and _is_trouble(item.verdict, USUAL) for item in grade.items)
+
+
+def _is_trouble(verdict: Verdict, but: tuple[str, ...]) -> bool:
+    """Whether a verdict is none of those; of a model that was measured its status is a tier, and no trouble."""
+    return verdict.status not in but and verdict.model is None
 
 
 def _missing_in_words(views: list[LessonView]) -> str:
@@ -124,8 +146,7 @@ def _items(found: list[Grade]) -> list[ItemView]:
     views = []
     for name, items in by_name.items():
         verdicts = [item.verdict for item in items if item.verdict]
-        loud = [verdict for verdict in verdicts if verdict.status not in QUIET and verdict.model is None]
-        troubles = Counter(verdict.status for verdict in loud)
+        troubles = Counter(verdict.status for verdict in verdicts if _is_trouble(verdict, QUIET))
         views.append(ItemView(
             name,
             sum(verdict.status != "not attempted" for verdict in verdicts),

@@ -47,12 +47,11 @@ class Cluster:
             future = next(coming)
             number = numbers.pop(future.key)
             try:
-                verdicts = future.result()
+                events = future.result()
             except KilledWorker:
                 yield number, Done(LOST)
                 continue
-            yield from ((number, verdict) for verdict in verdicts)
-            yield number, Done()
+            yield from ((number, event) for event in events)
 
     def _submit(self, key: str, task: Task):
         with warnings.catch_warnings():             # a model goes along with its notebook: some 10 MB, once
@@ -64,8 +63,8 @@ class Cluster:
         self.client.close()
 
 
-def judged_there(pickled: bytes, task: Task) -> list[Verdict]:
-    """All verdicts on one submission, in whatever process and thread this is called."""
+def judged_there(pickled: bytes, task: Task) -> list[Verdict | Done]:
+    """All verdicts on one submission and Done, in whatever process and thread this is called."""
     if getattr(_own, "pickled", None) != pickled:
         import torch
 

@@ -42,18 +42,34 @@ def write_canvas(gradebook: Gradebook, path: Path) -> Exported:
     """Write the CSV that Canvas's gradebook imports: a column a lesson that counts, and the row of points possible.
 
     Who handed in nothing has an empty cell, which changes nothing in Canvas. People are found by their Canvas ID,
-    which the names in Canvas's download hold, or by the SIS ID, login or name of the class file.
+    which the names in Canvas's download hold, or by the SIS ID or login of the class file. For a row with none of them
+    Canvas would guess by the name; so with a roster such people are left out and named. Without one nothing is known.
     """
     group, lessons, students = _by_student(gradebook)
+    known = {student: _known_to_canvas(mine) for student, mine in students.items()}
+    left_out = tuple(student for student, (*keys, _) in known.items() if group.students and not any(keys))
+    if len(left_out) == len(students):
+        raise ExportError("Canvas finds people by id, sis_id or login, and nobody here has one; give them in the class "
+                          "file's students, or give --class the CSV that Canvas's gradebook exports")
     possible = {grade.lesson: number(grade.max_points) for mine in students.values() for grade in mine.values()}
     rows = [[*CANVAS, *(_column(group, lesson) for lesson in lessons)]]
     rows.append(["    Points Possible", "", "", "", "", *(possible[lesson] for lesson in lessons)])
     for student, mine in students.items():
-        first = next(iter(mine.values()))
-        person = first.person or Person(student)
-        known = [person.id or first.canvas_id, person.sis_id, person.login, person.section]
-        rows.append([_inert(student), *map(_inert, known), *_cells(mine, lessons)])
-    return Exported(_write(path, rows))
+        if student not in left_out:
+            rows.append([_inert(student), *map(_inert, known[student]), *_cells(mine, lessons)])
+    return Exported(_write(path, rows), left_out)
+
+
+def _person(mine: dict[str, Grade]) -> Person | None:
+    """Who on the roster somebody's grades belong to."""
+    return next(iter(mine.values())).person
+
+
+def _known_to_canvas(mine: dict[str, Grade]) -> tuple[str, str, str, str]:
+    """ID, SIS ID, login and section. The roster may lack the ID; then any hand-in that came from Canvas has it."""
+    person = _person(mine) or Person("")
+    id = person.id or next((grade.canvas_id for grade in mine.values() if grade.canvas_id), "")
+    return id, person.sis_id, person.login, person.section
 
 
 def write_moodle(gradebook: Gradebook, path: Path) -> Exported:
@@ -63,7 +79,7 @@ def write_moodle(gradebook: Gradebook, path: Path) -> Exported:
     the one that most have, and who lacks it is left out and named. Without a class file it is the student's own name.
     """
     group, lessons, students = _by_student(gradebook)
-    people = {name: next(iter(mine.values())).person for name, mine in students.items()}
+    people = {name: _person(mine) for name, mine in students.items()}
     if not any(people.values()):
         key, known = "login", {name: name for name in students}
     else:

@@ -8,12 +8,14 @@ from quizzes.grading.cluster import Cluster
 from quizzes.grading.gradebook import Entry, Gradebook, digest, text
 from quizzes.grading.grader import Grader, lesson_of, status_of
 from quizzes.grading.grades import the_class
-from quizzes.grading.hand_in import HandIn, hand_ins
+from quizzes.grading.hand_in import HandedIn, hand_ins
 from quizzes.grading.intake import students
-from quizzes.grading.schedule import Here, Processes, Task
+from quizzes.grading.schedule import FAULT, LOST, Here, Processes, Task
 from quizzes.grading.submission import Submission, Unreadable
 from quizzes.grading.tables import Verdict
 from quizzes.model_tasks import rows_sha256
+
+AGAIN = (LOST, FAULT)                       # the machine's fault or the grader's, so another run may do better
 
 
 def grade(
@@ -23,20 +25,22 @@ def grade(
     report: Callable[[Entry, bool], None] = lambda *_: None,
     schedule: Here | Processes | Cluster | None = None,
 ) -> None:
-    """Grade every hand-in of a folder. What the gradebook already holds, with the same content, is not graded again.
+    """Grade every hand-in of a folder. What the gradebook already holds, with the same content, is not graded again,
+    unless the grading itself failed on it: then the verdicts that are there stay, and the others are formed.
 
     report: called after each hand-in with its entry, and whether it was graded just now. schedule: who judges, with
     `grader` or one made from it; one after the other, here, unless given. Entries are finished as they come.
     """
     seen, source = set(), digest(str(folder.resolve()))
-    begun: dict[int, tuple[HandIn, Entry]] = {}
+    begun: dict[int, tuple[HandedIn, Entry]] = {}
 
     def tasks() -> Iterator[Task]:
+        again = []
         for student, files in students(folder, the_class(gradebook).name_of).items():
             for hand_in in hand_ins(student, files):
                 seen.add((hand_in.student, hand_in.notebook))
                 entry = _entry(hand_in, source, gradebook, grader)
-                if entry.status:
+                if entry.status and not entry.status.startswith(AGAIN):
                     report(entry, False)
                 elif hand_in.submission is None:
                     gradebook.finish(entry, hand_in.problem, _worth(hand_in.lesson, grader))
@@ -44,7 +48,13 @@ def grade(
                 else:
                     begun[entry.id] = hand_in, entry
                     known = frozenset((verdict.kind, verdict.item) for verdict in entry.verdicts)
-                    yield Task(entry.id, hand_in.submission, known)
+                    task = Task(entry.id, hand_in.submission, known, again=bool(entry.status))
+                    if task.again:
+                        again.append(task)
+                    else:
+                        yield task
+        # Last, because one of these may end the grading process once more, and several of them the whole run.
+        yield from again
 
     # Verdicts on questions need nothing but the notebook; they are committed with the first that took work.
     at_hand: dict[int, list[Verdict]] = defaultdict(list)
@@ -62,7 +72,7 @@ def grade(
     gradebook.keep_only(seen, source)
 
 
-def _entry(hand_in: HandIn, source: str, gradebook: Gradebook, grader: Grader) -> Entry:
+def _entry(hand_in: HandedIn, source: str, gradebook: Gradebook, grader: Grader) -> Entry:
     content = text(hand_in.problem)
     if hand_in.submission is not None:
         content = hand_in.submission.sha256
@@ -74,7 +84,7 @@ def _entry(hand_in: HandIn, source: str, gradebook: Gradebook, grader: Grader) -
     )  # fmt: skip
 
 
-def _status(hand_in: HandIn, entry: Entry) -> str:
+def _status(hand_in: HandedIn, entry: Entry) -> str:
     status = status_of([(verdict.kind, verdict.item, verdict.status) for verdict in entry.verdicts])
     others = f"; not graded, for the same lesson: {', '.join(hand_in.others)}" if hand_in.others else ""
     return status + others

@@ -15,6 +15,8 @@ from quizzes.grading.submission import Statement, Submission, Unreadable
 from quizzes.hand_ins import HandIn, Measured
 from quizzes.lessons import Lesson
 
+LEFT_OUT = ("by running code; the grader takes only imports, functions, classes and literal constants. Make it inside "
+            "the function.")
 MAX_FATAL_STATEMENTS = 5
 UNPARSED = "cannot be parsed"
 # What the worker may say of a call, and the word for it here; anything else it says is malformed.
@@ -83,8 +85,9 @@ class Examination:
                     self.one_by_one = True
                     self._end()
                     break
-                pairs = zip(chunk, replies, strict=True)
-                self.failed += [(item, self._explained(reply)) for item, reply in pairs if reply["status"] != "done"]
+                for item, reply in zip(chunk, replies, strict=True):
+                    if reply["status"] != "done":
+                        self.failed.append((item, self._explained(reply)))
 
     def ask(self, exercise: str, cases: list[bytes]) -> list[Answer]:
         """An answer to every packed case. Raises Died when the exercise ends the worker or takes too long."""
@@ -125,13 +128,10 @@ class Examination:
     def _explained(self, reply: dict) -> str:
         """What was raised; and, for a name that the notebook makes by running code, why it is not there."""
         detail = f"{reply.get('error')}: {reply.get('message')}"
-        missing = [name for name in self.submission.left_out if f"name '{name}' is not defined" in detail]
-        if not missing:
-            return detail
-        return (
-            f"{detail}. The notebook makes {missing[0]!r} by running code; the grader takes only imports, functions, "
-            "classes and literal constants. Make it inside the function."
-        )
+        # What is made from such a name is not there either: first = texts[0].
+        made_of_it = {name for statement, why in self.failed if why.endswith(LEFT_OUT) for name in statement.binds}
+        missing = [name for name in self.submission.left_out | made_of_it if f"name '{name}' is not defined" in detail]
+        return f"{detail}. The notebook makes {missing[0]!r} {LEFT_OUT}" if missing else detail
 
 
 class Grader:

@@ -8,8 +8,7 @@ from quizzes import lessons
 from quizzes.grading import classfile
 from quizzes.grading.classfile import ClassFile, Person
 from quizzes.grading.gradebook import Gradebook
-from quizzes.grading.names import Place
-from quizzes.grading.tables import Entry, Override, Verdict
+from quizzes.grading.tables import Entry, Override, Student, Verdict
 
 WHOLE = "lesson"                            # an override of this item stands for the whole lesson
 MISSING = "nothing handed in"
@@ -73,26 +72,54 @@ def item_name(kind: str, item: str) -> str:
     return item if kind == "exercise" else f"question {item}"
 
 
+def name_of(student: Student, group: ClassFile) -> str:
+    """What somebody in the gradebook is called: as on the roster, also where that came after the grading."""
+    person = group.kept_as(student.name, student.canvas_id)
+    return person.name if person else student.name
+
+
 def grades(gradebook: Gradebook) -> list[Grade]:
     """A grade for every student and lesson, in that order; with a roster also for those who handed in nothing."""
     group, entries = the_class(gradebook), gradebook.entries()
-    people = {person.name: person for person in group.students}
+    people = group.by_name
     overrides: dict[tuple[str, str], dict[str, Override]] = {}
-    for item in gradebook.overrides():
-        overrides.setdefault((item.person.name, item.lesson), {})[item.item] = item
-    worth = {lesson: _worth(lesson, entries) for lesson in {entry.lesson for entry in entries} | set(group.lessons)}
+    for item in gradebook.overrides():      # oldest first: of two for one item, under two names, the later counts
+        overrides.setdefault((name_of(item.person, group), item.lesson), {})[item.item] = item
+    given = {entry.lesson for entry in entries} | set(group.lessons)
+    worth = {lesson: _worth(lesson, entries) for lesson in given | {lesson for _, lesson in overrides}}
     found = [
-        _grade(entry, group, people.get(entry.student), overrides.get((entry.student, entry.lesson), {}))
-        for entry in entries
-    ]
+        _grade(entry, group, overrides.get(whose, {}), others)
+        for whose, mine in _by_person(entries, group).items() for entry, others in _counting(mine)
+    ]  # fmt: skip
     there = {(grade.student, grade.lesson) for grade in found}
     wanted = [lesson for lesson in worth if lesson and group.rule(lesson).counts]
     for name in [*people, *{name for name, _ in overrides} - set(people)]:
         for lesson in wanted:
             by_hand = overrides.get((name, lesson), {})
-            if (name, lesson) not in there and (name in people or by_hand):
+            # Points by hand in a lesson that nobody was given are one person's; nobody else missed anything.
+            if (name, lesson) not in there and (by_hand or (name in people and lesson in given)):
                 found.append(_absent(name, lesson, worth[lesson], group, people.get(name), by_hand))
     return sorted(found, key=lambda grade: (grade.student, grade.lesson, grade.entry.notebook if grade.entry else ""))
+
+
+def _by_person(entries: list[Entry], group: ClassFile) -> dict[tuple[str, str], list[Entry]]:
+    """Hand-ins by whose they are and for which lesson, whatever names the gradebook keeps them under."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        found.setdefault((name_of(entry.person, group), entry.lesson), []).append(entry)
+    return found
+
+
+def _counting(mine: list[Entry]) -> list[tuple[Entry, list[Entry]]]:
+    """Of one person's hand-ins for one lesson the one that counts, and the others; every one that is for no lesson.
+
+    Several are there when a person was graded under two names. One that is graded counts before one that could not be,
+    then the latest, as when somebody hands in again.
+    """
+    if not mine[0].lesson:
+        return [(entry, []) for entry in mine]
+    first = max(mine, key=lambda entry: (bool(entry.status), bool(entry.verdicts), entry.id))
+    return [(first, [entry for entry in mine if entry is not first])]
 
 
 def _worth(lesson: str, entries: list[Entry]) -> float:
@@ -130,8 +157,9 @@ def item_worth(lesson: str, name: str) -> float:
     raise LookupError(f"lesson {lesson} has no {name!r}; it has {', '.join(known)}, and {WHOLE!r} for the whole of it")
 
 
-def _grade(entry: Entry, group: ClassFile, person: Person | None, by_hand: dict[str, Override]) -> Grade:
+def _grade(entry: Entry, group: ClassFile, by_hand: dict[str, Override], others: list[Entry]) -> Grade:
     items, rule = _items(entry, by_hand), group.rule(entry.lesson)
+    person = group.kept_as(entry.student, entry.person.canvas_id)
     raw = sum(item.points for item in items)
     most = entry.max_points if rule.points is None or not entry.max_points else rule.points
     scaled = raw * most / entry.max_points if entry.max_points else 0.0
@@ -139,16 +167,18 @@ def _grade(entry: Entry, group: ClassFile, person: Person | None, by_hand: dict[
     whole = by_hand.get(WHOLE)
     points = whole.points if whole else scaled * (1 - penalty)
     notes = [entry.status]
+    if others:
+        notes.append(f"not counted, for the same lesson: {', '.join(other.notebook for other in others)}")
     if days:
         notes.append(f"{days} {'day' if days == 1 else 'days'} late" + (f", {penalty:.0%} off" if penalty else ""))
     if by_hand:
         notes.append(f"changed by hand: {', '.join(by_hand)}")
     if not rule.counts and entry.lesson:
         notes.append("does not count")
-    place = Place(entry.student, "", canvas_id=entry.person.canvas_id)
     return Grade(
-        entry.student, entry.lesson, round(points, 2), most, "; ".join(filter(None, notes)), rule.counts, days, penalty,
-        items, whole, entry, person or group.person(place), entry.person.canvas_id,
+        person.name if person else entry.student, entry.lesson, round(points, 2), most, "; ".join(filter(None, notes)),
+        rule.counts, days, penalty, items, whole, entry, person,
+        next((item.person.canvas_id for item in (entry, *others) if item.person.canvas_id), ""),
     )  # fmt: skip
 
 
@@ -168,11 +198,11 @@ def _lateness(entry: Entry, group: ClassFile, person: Person | None) -> tuple[in
     due = group.due(entry.lesson)
     if due is None:
         return 0, 0.0
-    days = 0
+    days, extra = 0, person.extra_days if person else 0.0
     if entry.handed_in:
-        allowed = timedelta(days=person.extra_days if person else 0, minutes=group.late.grace_minutes)
+        allowed = timedelta(days=extra, minutes=group.late.grace_minutes)
         over = datetime.fromisoformat(entry.handed_in).astimezone(UTC) - due.astimezone(UTC) - allowed
         days = max(0, math.ceil(over / DAY))
-    elif entry.late:
-        days = 1                            # Canvas says late and not by how much
+    elif entry.late and extra < 1:          # Canvas says late and not by how much: one day, which an extra day covers
+        days = 1
     return days, min(days * group.late.per_day, group.late.at_most, 100.0) / 100

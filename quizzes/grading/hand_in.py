@@ -16,7 +16,7 @@ MAX_NOTEBOOKS = 60                          # of one student, so that nobody mak
 
 
 @dataclass(frozen=True)
-class HandIn:
+class HandedIn:
     """One student's notebook for one lesson. `problem` says why it cannot be graded, `others` what stands beside it."""
 
     student: str
@@ -30,7 +30,7 @@ class HandIn:
     canvas_id: str = ""
 
 
-def hand_ins(student: str, files: list[File]) -> list[HandIn]:
+def hand_ins(student: str, files: list[File]) -> list[HandedIn]:
     """What a student hands in, one notebook a lesson.
 
     Of several that can be read, one that was worked on counts before an untouched one, then the one with the shortest
@@ -38,13 +38,13 @@ def hand_ins(student: str, files: list[File]) -> list[HandIn]:
     """
     canvas_id = next((found.place.canvas_id for found in files if found.place.canvas_id), "")
     unpacked = list(_unpacked(files))
-    notebooks = [found for found in unpacked if isinstance(found, HandIn) or found.ends(*NOTEBOOKS)]
+    notebooks = [found for found in unpacked if isinstance(found, HandedIn) or found.ends(*NOTEBOOKS)]
     models = [found for found in unpacked if isinstance(found, File) and found.ends(ENDING)]
     if not notebooks:
-        return [HandIn(student, "", "", problem=_nothing(files), canvas_id=canvas_id)]
-    by_lesson: dict[str, list[HandIn]] = {}
+        return [HandedIn(student, "", "", problem=_nothing(files), canvas_id=canvas_id)]
+    by_lesson: dict[str, list[HandedIn]] = {}
     for found in notebooks[:MAX_NOTEBOOKS]:
-        read = found if isinstance(found, HandIn) else _read(student, found)
+        read = found if isinstance(found, HandedIn) else _read(student, found)
         by_lesson.setdefault(read.lesson or read.notebook, []).append(replace(read, student=student))
     chosen = []
     for found in by_lesson.values():
@@ -55,11 +55,11 @@ def hand_ins(student: str, files: list[File]) -> list[HandIn]:
         chosen.append(replace(first, others=shown, canvas_id=canvas_id))
     if len(notebooks) > MAX_NOTEBOOKS:
         problem = f"{len(notebooks)} notebooks handed in; the first {MAX_NOTEBOOKS} were read"
-        chosen.append(HandIn(student, "", "", problem=problem, canvas_id=canvas_id))
+        chosen.append(HandedIn(student, "", "", problem=problem, canvas_id=canvas_id))
     return sorted(chosen, key=lambda item: (item.lesson, item.notebook))
 
 
-def _rank(item: HandIn) -> tuple:
+def _rank(item: HandedIn) -> tuple:
     untouched = item.submission is not None and item.submission.untouched
     latest = -item.handed_in.timestamp() if item.handed_in else 0.0
     return bool(item.problem), untouched, len(item.notebook.rsplit("/", 1)[-1]), latest, item.notebook
@@ -78,7 +78,7 @@ def _nothing(files: list[File]) -> str:
     return f"{NOTHING}; there is {', '.join(other)}" if other else NOTHING
 
 
-def _unpacked(files: list[File]) -> Iterator[File | HandIn]:
+def _unpacked(files: list[File]) -> Iterator[File | HandedIn]:
     """The files, with what a student's own zip holds in its place, or why it cannot be opened."""
     for found in files:
         if not found.ends(".zip"):
@@ -87,7 +87,7 @@ def _unpacked(files: list[File]) -> Iterator[File | HandIn]:
         try:
             archive = Archive(found.read(), MAX_OWN_DIRECTORY_BYTES)
         except Unreadable as error:
-            yield HandIn("", lesson_in_name(found.name) or "", found.shown, problem=f"{found.name} {error}")
+            yield HandedIn("", _known_lesson(found.name), found.shown, problem=f"{found.name} {error}")
             continue
         left = MAX_OWN_BYTES
         for member in [item for item in archive if _is_wanted(item.parts[-1])][: MAX_NOTEBOOKS + 1]:
@@ -102,20 +102,25 @@ def _is_wanted(name: str) -> bool:
     return is_notebook(name) or name.lower().endswith(ENDING)
 
 
-def _read(student: str, found: File) -> HandIn:
+def _known_lesson(name: str) -> str:
+    """The lesson in the name of a file that cannot be read; none for a number that the course lacks."""
+    number = lesson_in_name(name)           # as a lesson, any number would be owed by everybody on the roster
+    return number if number in lessons.numbers() else ""
+
+
+def _read(student: str, found: File) -> HandedIn:
     try:
         submission = parse(found.read(), found.name)
         if submission.lesson is None:                   # nothing in the notebook says: then its folder may
             submission.lesson = next(filter(None, map(lesson_in_name, found.place.file.split("/")[:-1])), None)
     except Unreadable as error:
-        number = lesson_in_name(found.name)
-        lesson = number if number in lessons.numbers() else ""
-        return HandIn(student, lesson, found.shown, None, f"{found.name} {error}", (), found.changed, found.place.late)
+        return HandedIn(student, _known_lesson(found.name), found.shown, problem=f"{found.name} {error}",
+                        handed_in=found.changed, late=found.place.late)
     problem = ""
     if submission.lesson is None:
         problem = "names no lesson: neither its metadata nor its file name, which should begin as 01_ does"
     elif submission.lesson not in lessons.numbers():
         problem = f"is for lesson {submission.lesson}, which has no exercises here"
     if problem:
-        return HandIn(student, "", found.shown, None, f"{found.name} {problem}", (), found.changed, found.place.late)
-    return HandIn(student, submission.lesson, found.shown, submission, "", (), found.changed, found.place.late)
+        return HandedIn(student, "", found.shown, None, f"{found.name} {problem}", (), found.changed, found.place.late)
+    return HandedIn(student, submission.lesson, found.shown, submission, "", (), found.changed, found.place.late)

@@ -114,9 +114,10 @@ def _walk(student: Path) -> Iterator[tuple[tuple[str, ...], Path]]:
 
 def _listed(parts: tuple[str, ...], path: Path, root: Path) -> File:
     place = _place(parts)
-    # Elsewhere than in nbgrader's layout the file with the time would be the student's own.
-    stamp = _time_stamp(path.parent) if root.name == "submitted" else None
-    changed = None if place.canvas_id else stamp or _changed(path)
+    # Elsewhere than in nbgrader's layout, and in folders inside an assignment, such a file would be the student's own.
+    is_collected = root.name == "submitted" and len(parts) > 2
+    stamp = _time_stamp(root.joinpath(*parts[:2])) if is_collected else None
+    changed = None if place.canvas else stamp or _changed(path)
     return File(place, str(path.relative_to(root)), partial(load, path), changed)
 
 
@@ -136,13 +137,13 @@ def _changed(path: Path) -> datetime | None:
 
 
 def _time_stamp(folder: Path) -> datetime | None:
-    """When nbgrader collected the folder, by its timestamp.txt."""
+    """When nbgrader collected the folder, by its timestamp.txt; None for what is no time, or none that UTC has."""
     try:
         text = (folder / "timestamp.txt").read_text(encoding="utf-8")[:40].strip()
         found = datetime.fromisoformat(text.removesuffix(" UTC"))
-    except (OSError, ValueError):
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (OSError, OverflowError, ValueError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _is_of_a_class(path: Path) -> bool:
@@ -167,7 +168,7 @@ def _archive(path: Path) -> list[File]:
         # A file beside the students' folders is nobody's, unless it is a notebook or named as Canvas or Moodle do.
         if len(parts) > 1 or names.place(parts) or parts[0].lower().endswith((*NOTEBOOKS, ".zip")):
             place = _place(parts)
-            changed = None if place.canvas_id else member.changed
+            changed = None if place.canvas else member.changed
             found.append(File(place, f"{path.name}/{'/'.join(member.parts)}", member.read, changed))
     return _apart(found)
 

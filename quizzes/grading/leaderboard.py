@@ -6,7 +6,8 @@ from pathlib import Path
 from quizzes import lessons
 from quizzes.grading import feedback
 from quizzes.grading.gradebook import Gradebook
-from quizzes.grading.tables import Entry, Verdict
+from quizzes.grading.grades import Grade, grades
+from quizzes.grading.tables import Verdict
 from quizzes.grading.verdicts import measured_of
 from quizzes.hand_ins import HandIn
 
@@ -38,11 +39,11 @@ class Board:
 
 def boards(gradebook: Gradebook) -> list[Board]:
     """A board for each hand-in for which somebody's model could be measured."""
-    found: dict[tuple[str, str], list[tuple[Entry, Verdict]]] = {}
-    for entry in gradebook.entries():
-        for verdict in entry.verdicts:
+    found: dict[tuple[str, str], list[tuple[Grade, Verdict]]] = {}
+    for grade in grades(gradebook):         # where people have the names that they have everywhere else
+        for verdict in grade.entry.verdicts if grade.entry else ():
             if verdict.model is not None:
-                found.setdefault((entry.lesson, verdict.item), []).append((entry, verdict))
+                found.setdefault((grade.lesson, verdict.item), []).append((grade, verdict))
     made = []
     for (lesson, item), pairs in sorted(found.items()):
         hand_in = lessons.lesson(lesson).hand_ins.get(item) if lesson in lessons.numbers() else None
@@ -51,23 +52,23 @@ def boards(gradebook: Gradebook) -> list[Board]:
     return made
 
 
-def _board(hand_in: HandIn, pairs: list[tuple[Entry, Verdict]]) -> Board:
-    def merit(pair: tuple[Entry, Verdict]) -> tuple:
+def _board(hand_in: HandIn, pairs: list[tuple[Grade, Verdict]]) -> Board:
+    def merit(pair: tuple[Grade, Verdict]) -> tuple:
         model = pair[1].model
         return -pair[1].points, model.bytes, -model.kept
 
     ranked, rows = sorted(pairs, key=lambda pair: (merit(pair), pair[0].student)), []
-    for entry, verdict in ranked:
-        place = 1 + sum(merit(other) < merit((entry, verdict)) for other in ranked)      # equals share a place
-        rows.append(_row(place, hand_in, entry, verdict))
+    for grade, verdict in ranked:
+        place = 1 + sum(merit(other) < merit((grade, verdict)) for other in ranked)      # equals share a place
+        rows.append(_row(place, hand_in, grade, verdict))
     return Board(f"{hand_in.name} ({hand_in.kept_of})", tuple(rows))
 
 
-def _row(place: int, hand_in: HandIn, entry: Entry, verdict: Verdict) -> Row:
+def _row(place: int, hand_in: HandIn, grade: Grade, verdict: Verdict) -> Row:
     found = measured_of(verdict)
     value, low, high = hand_in.quality(found.quality, found.low, found.high)
     return Row((
-        str(place), entry.student, verdict.status, f"{found.bytes:,}", value, f"{low} to {high}",
+        str(place), grade.student, verdict.status, f"{found.bytes:,}", value, f"{low} to {high}",
         hand_in.figure(found.kept), f"{found.throughput:,.0f}/s",
     ))  # fmt: skip
 

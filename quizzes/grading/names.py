@@ -30,6 +30,7 @@ class Place:
     canvas_id: str = ""
     moodle_id: str = ""
     late: bool = False
+    canvas: bool = False                    # named by Canvas, which tells no time, also where it hides who it is
 
 
 def clean(name: str) -> str:
@@ -57,9 +58,10 @@ def place(parts: tuple[str, ...]) -> Place | None:
         return None
     late = bool(found["late"] or found["late2"])
     if found["anonymous"]:
-        return Place(f"anon_{found['anonymous']}", found["file"], late=late)
+        return Place(f"anon_{found['anonymous']}", found["file"], late=late, canvas=True)
     # Canvas's numbers tell two people of one name apart, and are what its gradebook knows them by.
-    return Place(clean(f"{found['name']}_{found['id']}"), found["file"], canvas_id=found["id"], late=late)
+    student = clean(f"{found['name']}_{found['id']}")
+    return Place(student, found["file"], canvas_id=found["id"], late=late, canvas=True)
 
 
 def folder_name(student: str) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from quizzes import lessons
 from quizzes.grading import classpage, export, feedback, leaderboard
-from quizzes.grading.gradebook import Gradebook
-from quizzes.grading.grades import WHOLE, grades, item_worth, the_class
+from quizzes.grading.gradebook import Gradebook, text
+from quizzes.grading.grades import WHOLE, grades, item_worth, name_of, the_class
 
 
 def publish(gradebook: Gradebook, out: Path) -> Path:
@@ -22,23 +22,30 @@ def publish(gradebook: Gradebook, out: Path) -> Path:
 def override(gradebook: Gradebook, student: str, lesson: str, item: str, points: float | None, comment: str) -> None:
     """Give points for an item, or for WHOLE lesson, in the machine's place; points=None takes that back.
 
+    student: a name of grades.csv, or the one from before there was a roster; the last word counts, under either.
     Raises LookupError for an unknown student, lesson or item, ValueError for points that the item is not worth, and
     for a missing comment.
     """
-    names = {entry.student for entry in gradebook.entries()} | {person.name for person in the_class(gradebook).students}
+    group = the_class(gradebook)
+    names = {entry.student: name_of(entry.person, group) for entry in gradebook.entries()}
+    names |= {person.name: person.name for person in group.students}
     if student not in names:
         near = difflib.get_close_matches(student, names, 3, 0.5)
         meant = f"; did you mean {', '.join(near)}?" if near else "; the report lists everybody"
         raise LookupError(f"there is no student {student!r}{meant}")
     if lesson not in lessons.numbers():
         raise LookupError(f"there is no lesson {lesson!r}; there is {', '.join(lessons.numbers())}")
-    worth = _lesson_worth(gradebook, student, lesson) if item == WHOLE else item_worth(lesson, item)
+    worth = _lesson_worth(gradebook, names[student], lesson) if item == WHOLE else item_worth(lesson, item)
     if points is not None:
         if not (math.isfinite(points) and 0 <= points <= worth):
             raise ValueError(f"{points:g} points for {item}: it is worth from 0 to {worth:g}")
         if not comment.strip():
             raise ValueError("say why, with --comment; it stands beside the machine's verdict")
     gradebook.override(student, lesson, item, points, comment.strip())
+    for held in gradebook.overrides():
+        same = (name_of(held.person, group), held.lesson, held.item) == (names[student], lesson, item)
+        if same and held.person.name != text(student):
+            gradebook.override(held.person.name, lesson, item, None, "")
 
 
 def _lesson_worth(gradebook: Gradebook, student: str, lesson: str) -> float:

@@ -25,15 +25,20 @@ ATTEMPTS = 3
 LAST_SECONDS = 2.0
 DEATHS = 7                                  # in a row, with nothing said between: then the fault is not a submission's
 LOST = "not graded: the grading process ended again and again on it"
+FAULT = "not graded: the grader itself failed on it, please report this"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A submission to judge: a number to know it by, and the verdicts, (kind, item), that are there already."""
+    """A submission to judge: a number to know it by, and the verdicts, (kind, item), that are there already.
+
+    again: an earlier run gave it up.
+    """
 
     number: int
     submission: Submission
     known: frozenset = frozenset()
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,21 @@ class Done:
 Event = tuple[int, Verdict | Done]
 
 
-def judged(grader: Grader, task: Task) -> Iterator[Verdict]:
-    """The verdicts on one submission, each as it is formed."""
-    for judgement in grader.judge(task.submission, lesson_of(task.submission), task.known):
-        yield verdict_of(judgement)
+def judged(grader: Grader, task: Task) -> Iterator[Verdict | Done]:
+    """The verdicts on one submission, each as it is formed, then Done.
+
+    A fault of the grader's own costs the submission it shows itself on, not the class: Done says what it was. Raises
+    Unavailable, since a sandbox that is missing is missing for everybody.
+    """
+    try:
+        for judgement in grader.judge(task.submission, lesson_of(task.submission), task.known):
+            yield verdict_of(judgement)
+    except Unavailable:
+        raise
+    except Exception as error:
+        yield Done(f"{FAULT} ({type(error).__name__}: {error})")
+    else:
+        yield Done()
 
 
 class Here:
@@ -61,8 +77,7 @@ class Here:
     def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
         """Verdicts on each task as they are formed, and Done after its last."""
         for task in tasks:
-            yield from ((task.number, verdict) for verdict in judged(self.grader, task))
-            yield task.number, Done()
+            yield from ((task.number, said) for said in judged(self.grader, task))
 
 
 @dataclass
@@ -120,7 +135,8 @@ class Processes:
         except (EOFError, OSError):
             member.pipe.close()
             member.process.join()
-            self.deaths += 1
+            # What was begun before has a limit of its own, ATTEMPTS; several such may follow each other.
+            self.deaths += not (task.known or task.again)
             if self.deaths >= DEATHS:
                 raise Unavailable("the grading processes end as soon as they begin; try --workers 1") from None
             crew[crew.index(member)] = self._start()
@@ -168,9 +184,8 @@ def _work(pipe: connection.Connection, pickled: bytes) -> None:
         while True:
             task = pickle.loads(pipe.recv_bytes())
             try:
-                for verdict in judged(grader, task):
-                    pipe.send_bytes(pickle.dumps(verdict))
-                pipe.send_bytes(pickle.dumps(Done()))
+                for said in judged(grader, task):
+                    pipe.send_bytes(pickle.dumps(said))
             except Unavailable as error:
                 pipe.send_bytes(pickle.dumps(error))
     grader.sandbox.close()

@@ -10,6 +10,7 @@ MAX_CELL_CHARACTERS = 100_000
 MAX_MAGIC_WORK = 200_000
 MAGIC = re.compile(r"\s*[%!?]|[^#'\"]*=\s*[%!]|.*\?\s*$")        # %time x, !ls, ?x, files = !ls, x?
 BOUND = re.compile(r"[\w\s,]+=(?=\s*[!%])")
+OWN_NAMES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)     # they bind for themselves
 PYTHON_CELL_MAGICS = ("time", "timeit", "capture", "prun")
 
 
@@ -99,7 +100,7 @@ def _is_taken(node: ast.stmt) -> bool:
     if isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return True
     if isinstance(node, ast.Assign):
-        return all(isinstance(target, ast.Name) for target in node.targets) and _is_literal(node.value)
+        return all(map(_is_name, node.targets)) and _is_literal(node.value)
     if isinstance(node, ast.AnnAssign):
         return isinstance(node.target, ast.Name) and node.value is not None and _is_literal(node.value)
     if isinstance(node, ast.Try):
@@ -108,8 +109,13 @@ def _is_taken(node: ast.stmt) -> bool:
     return False
 
 
+def _is_name(node: ast.expr) -> bool:
+    """A name, or several at once, as in LOW, HIGH = -128, 127."""
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Tuple | ast.List) and all(map(_is_name, node.elts)))
+
+
 def _is_literal(node: ast.expr) -> bool:
-    """A literal, another name for something, a lambda, or arithmetic on literals: nothing that calls."""
+    """A literal, another name for something, a lambda, a type such as tuple[int, float], or arithmetic on literals."""
     if isinstance(node, ast.Constant | ast.Name | ast.Lambda):
         return True
     if isinstance(node, ast.Attribute):
@@ -118,6 +124,8 @@ def _is_literal(node: ast.expr) -> bool:
         return all(_is_literal(item) for item in node.elts)
     if isinstance(node, ast.Dict):
         return all(key is not None and _is_literal(key) for key in node.keys) and all(map(_is_literal, node.values))
+    if isinstance(node, ast.Subscript):
+        return _is_literal(node.value) and _is_literal(node.slice)
     if isinstance(node, ast.UnaryOp):
         return _is_literal(node.operand)
     if isinstance(node, ast.BinOp):
@@ -147,16 +155,17 @@ def _segment(lines: list[bytes], node: ast.stmt) -> str:
 
 def _bound(node: ast.stmt) -> Iterator[str]:
     """The names that a statement binds at the top level."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield node.name
-    elif isinstance(node, ast.Import | ast.ImportFrom):
-        yield from ((alias.asname or alias.name.split(".")[0]) for alias in node.names)
-    else:
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                yield inner.id
-            elif isinstance(inner, ast.alias):
-                yield inner.asname or inner.name.split(".")[0]
+    waiting = [node]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield inner.name
+        elif isinstance(inner, ast.alias):
+            yield inner.asname or inner.name.split(".")[0]
+        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            yield inner.id
+        elif not isinstance(inner, OWN_NAMES):
+            waiting += ast.iter_child_nodes(inner)
 
 
 def _is_stub(node: ast.FunctionDef) -> bool:

@@ -77,9 +77,11 @@ class Submission:
             if not item.defines or all(chosen.get(name, item) is item for name in item.binds)
         ]
         again = []
-        for name, answer in chosen.items():
-            binders = [item for item in kept if name in item.binds]
-            if answer is not None and binders[-1] is not answer:
+        # What answers several exercises at once, as in f = g = lambda x: x, goes first: it must not take a name again.
+        answers = [(name, answer) for name, answer in chosen.items() if answer is not None]
+        for name, answer in sorted(answers, key=lambda pair: -len(pair[1].binds)):
+            binders = [item for item in kept + again if name in item.binds]
+            if not binders or binders[-1] is not answer:
                 again.append(answer)
         return kept + again
 

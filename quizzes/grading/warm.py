@@ -17,8 +17,20 @@ from dataclasses import asdict, dataclass
 from quizzes.grading.memory import MemoryGroup
 from quizzes.grading.process import CRASHED, EXITED, MALFORMED, MEMORY, Died, Watched
 
+NOTHING_SAID = "it ended without a word"
+# What bubblewrap says where ordinary users may not make namespaces, and how a system lets them.
+DENIED = ("uid map", "RTM_NEWADDR", "Creating new namespace failed", "No permissions to creat")
+ALLOWED_BY = (
+    "This system denies namespaces to ordinary users. As root, `sysctl kernel.apparmor_restrict_unprivileged_userns=0` "
+    "(Ubuntu) or `sysctl kernel.unprivileged_userns_clone=1` (Debian) allows them until the next start."
+)
 START_SECONDS = 600                                # importing torch on a busy machine
 CREDENTIALS = struct.Struct("3i")                  # pid, uid, gid: Linux tells who sent a message
+
+
+def _with_mend(said: str) -> str:
+    """What a sandbox that did not start said last, and what to do where that is known."""
+    return f"{said}. {ALLOWED_BY}" if any(words in said for words in DENIED) else said
 
 
 class Unavailable(RuntimeError):
@@ -143,7 +155,7 @@ class Warm:
                 self.close()
                 complaints.seek(0)
                 said = complaints.read(2000).decode("utf-8", "replace").strip().splitlines()
-                raise Unavailable(f"the sandbox does not start: {said[-1] if said else 'it ended without a word'}")
+                raise Unavailable(f"the sandbox does not start: {_with_mend(said[-1] if said else NOTHING_SAID)}")
 
     def _reply(self, number: int | None) -> dict:
         """What is said about this worker, or at the start; nothing when the warm process has ended."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -142,6 +143,14 @@ def test_the_doctor_names_what_is_amiss_and_the_mend(tmp_path, monkeypatch):
         assert result.exit_code == code
         assert "OK    cores: 2" in result.output
     assert "FAIL  memory: 1 GB; the lessons need 4 GB" in result.output
+
+
+@pytest.mark.parametrize(("gigabytes", "ok"), [(3.7, True), (3.0, False)])
+def test_a_machine_that_is_sold_with_four_gigabytes_has_enough(monkeypatch, gigabytes, ok):
+    """The system keeps a part for itself."""
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: SimpleNamespace(total=gigabytes * 2**30))
+    memory = next(finding for finding in doctor.findings(ROOT) if finding.what == "memory")
+    assert memory.ok == ok
 
 
 def test_the_doctor_looks_at_everything():

@@ -16,6 +16,7 @@ from quizzes import wire
 from quizzes.grading.grader import Grader
 from quizzes.grading.sandbox import Bubblewrap, Unavailable
 from quizzes.grading.submission import parse
+from quizzes.grading.warm import Warm
 from tests.quizzes.grading import naive
 from tests.quizzes.grading.attacking import LIMITS, assert_verdict, judged
 from tests.quizzes.grading.class_of_tests import cell, data, lesson_of
@@ -144,6 +145,17 @@ def test_without_bubblewrap_there_is_no_sandbox(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(Unavailable, match="bubblewrap is missing. On Linux install it"):
         Bubblewrap()
+
+
+@pytest.mark.parametrize(("said", "mend"), [
+    ("bwrap: setting up uid map: Permission denied", "As root, `sysctl"),
+    ("bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted", "As root, `sysctl"),       # Ubuntu 24.04
+    ("bwrap: Can't find source path", "source path$"),
+])
+def test_a_system_that_denies_namespaces_is_told_from_other_faults(said, mend):
+    with pytest.raises(Unavailable, match=mend) as refused:
+        Warm(lambda _: ["sh", "-c", f'echo "{said}" >&2; exit 1'], [], walls=True)
+    assert said in str(refused.value)
 
 
 CARRIES_OUT = """

@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, text
 from typer.testing import CliRunner
 
 from quizzes import class_commands, cli, lesson
+from quizzes.grading.names import folder_name
 from tests.quizzes.grading.class_of_tests import data
 from tests.quizzes.grading.graded_class import LESSON, small_class
 
@@ -88,6 +89,24 @@ def test_a_download_becomes_grades_pages_and_a_report(tmp_path):
     assert rows["Ann Lee", "03"]["points"] == "0"
 
 
+def test_a_roster_may_come_after_the_grading(tmp_path):
+    download(tmp_path / "class.zip", {f"{name}_03_x.ipynb": FIRST.right for name in ("leeann_11_1", "raybob_12_2")})
+    out = tmp_path / "out"
+    course("grade", tmp_path / "class.zip", "--out", out, "--unsafe-no-sandbox")
+    assert set(read(out / "grades.csv")) == {("leeann_11", "03"), ("raybob_12", "03")}
+    (tmp_path / "roster.csv").write_text('Student,ID\n"Lee, Ann",11\nDee,\n')
+    said = course("export", out, "--to", "canvas", "--class", tmp_path / "roster.csv")
+    assert "left out, because canvas would not know them: Dee" in said
+    with open(out / "canvas.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[2:]
+    assert [(name, id, points) for name, id, *_, points in rows] == [("Lee, Ann", "11", "1"), ("raybob_12", "12", "1")]
+    course("report", out)
+    rows = read(out / "grades.csv")
+    assert set(rows) == {("Lee, Ann", "03"), ("raybob_12", "03"), ("Dee", "03")}
+    assert (rows["Lee, Ann", "03"]["points"], rows["Dee", "03"]["status"]) == ("1", "nothing handed in")
+    assert {path.name for path in (out / "feedback").iterdir()} == {folder_name("Lee, Ann"), "raybob_12"}
+
+
 def test_a_gradebook_may_be_in_another_database(tmp_path, monkeypatch, capsys):
     download(tmp_path / "class.zip", {"leeann_11_1_03_x.ipynb": FIRST.right})
     url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
@@ -102,6 +121,23 @@ def test_a_gradebook_may_be_in_another_database(tmp_path, monkeypatch, capsys):
     assert "canvas.csv" in course("export", tmp_path / "out", "--to", "canvas", "--db", url)
     course("override", tmp_path / "out", "leeann_11", LESSON, "lesson", 2, "--comment", "x", "--db", url)
     assert read(tmp_path / "out/grades.csv")["leeann_11", LESSON]["points"] == "2"
+
+
+def test_going_on_without_a_gradebook_is_refused_and_replaces_nothing(tmp_path, monkeypatch, capsys):
+    download(tmp_path / "class.zip", {"leeann_11_1_03_x.ipynb": FIRST.right})
+    out, url = tmp_path / "out", f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    options = [tmp_path / "class.zip", "--unsafe-no-sandbox", "--resume", "--out"]
+    course("grade", tmp_path / "class.zip", "--unsafe-no-sandbox", "--out", out, "--db", url)
+    course("override", out, "leeann_11", LESSON, "lesson", 2, "--comment", "x", "--db", url)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    forgotten = refusal(monkeypatch, capsys, "grade", *options, out)
+    assert "out holds no gradebook that --resume could go on with; give the --out or the --db of the run" in forgotten
+    mistyped = refusal(monkeypatch, capsys, "grade", *options, out, "--db", f"sqlite:///{tmp_path / 'elsewhere.bd'}")
+    assert "the database holds nothing that --resume could go on with; give the --db of the run before" in mistyped
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert "holds no gradebook that --resume" in refusal(monkeypatch, capsys, "grade", *options, tmp_path / "uot")
+    assert not (tmp_path / "uot").exists()
+    assert "(as before)" in course("grade", *options, out, "--db", url)
 
 
 def test_points_by_hand_are_shown_everywhere_and_can_be_taken_back(out):
@@ -131,7 +167,8 @@ def test_who_is_left_out_is_named(out, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["report", "{empty}"], "holds no gradebook; run course grade first"),
+        (["report", "{empty}"], "holds no gradebook; if it was graded with --db, give the same --db here; if"),
+        (["report", "{empty}"], "nothing was graded yet, run course grade first, with --out"),
         (["export", "{empty}", "--to", "csv"], "holds no gradebook"),
         (["override", "{out}", "Nobody", LESSON, "lesson", "1", "--comment", "x"], "there is no student 'Nobody'"),
         (["override", "{out}", "Bob", LESSON, "lesson", "1"], "say why, with --comment"),

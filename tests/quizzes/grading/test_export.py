@@ -15,14 +15,14 @@ from quizzes.grading.classfile import ClassFile, Late, Person, Rule
 from quizzes.grading.export import ExportError
 from quizzes.grading.gradebook import Gradebook
 from quizzes.grading.grades import grades
-from tests.quizzes.grading.graded_class import LESSON, hand_in, small_class
+from tests.quizzes.grading.graded_class import LESSON, hand_in, right, small_class
 
 MOST = lesson(LESSON).max_points
 PEOPLE = (
     Person("Ann Lee", id="11", sis_id="S1", login="alee", email="ann@example.org", section="A"),
-    Person("Bob", email="bob@example.org"),
+    Person("Bob", sis_id="S2", email="bob@example.org"),
     Person("Cyd"),
-    Person("Dee", email="dee@example.org"),
+    Person("Dee", id="14", email="dee@example.org"),
 )
 
 
@@ -58,15 +58,45 @@ def canvas_reads(table: list[list[str]]) -> tuple[list[str], list[str], dict]:
 
 
 def test_canvas_can_import_the_grades(book, tmp_path):
-    assignments, possible, scores = canvas_reads(rows(export.write_canvas(book, tmp_path / "canvas.csv").path))
+    written = export.write_canvas(book, tmp_path / "canvas.csv")
+    assignments, possible, scores = canvas_reads(rows(written.path))
     assert assignments == [f"Lesson {LESSON}: Soft labels"]
     assert possible == ["20"]
     assert scores == {
         ("Ann Lee", "11", "S1", "alee", "A"): ["20"],
-        ("Bob", "", "", "", ""): ["0"],
-        ("Cyd", "", "", "", ""): ["0"],
-        ("Dee", "", "", "", ""): [""],                  # nothing handed in: the cell in Canvas stays as it is
+        ("Bob", "", "S2", "", ""): ["0"],
+        ("Dee", "14", "", "", ""): [""],                # nothing handed in: the cell in Canvas stays as it is
     }
+    assert written.left_out == ("Cyd",)                 # Canvas would take whoever has that name
+
+
+def test_canvas_needs_a_key(book, tmp_path):
+    book.keep("class", ClassFile((Person("Ann Lee", email="ann@example.org"),)).dumps())
+    with pytest.raises(ExportError, match="Canvas finds people by id, sis_id or login, and nobody here has one"):
+        export.write_canvas(book, tmp_path / "canvas.csv")
+    assert not (tmp_path / "canvas.csv").exists()
+
+
+def test_an_id_counts_whichever_lesson_it_came_with(tmp_path):
+    book = Gradebook.in_folder(tmp_path)
+    for student, number, id in (("leeann_4711", "04", "4711"), ("bob", LESSON, "")):
+        book.finish(book.open(student, number, "x", "0" * 64, True, canvas_id=id), "graded", 10.0)
+    book.keep("class", ClassFile((Person("Ann Lee"), Person("Bob"))).dumps())
+    written = export.write_canvas(book, tmp_path / "canvas.csv")
+    _, _, scores = canvas_reads(rows(written.path))
+    assert scores == {("Ann Lee", "4711", "", "", ""): ["", "0"]}
+    assert written.left_out == ("Bob",)
+    book.close()
+
+
+def test_an_id_counts_also_of_a_hand_in_that_a_later_one_replaced(tmp_path):
+    book = Gradebook.in_folder(tmp_path)
+    for student, id in (("leeann_4711", "4711"), ("Ann Lee", "")):
+        book.finish(book.open(student, LESSON, "x", "0" * 64, True, canvas_id=id), "graded", 10.0)
+    book.keep("class", ClassFile((Person("Ann Lee"),)).dumps())
+    _, _, scores = canvas_reads(rows(export.write_canvas(book, tmp_path / "canvas.csv").path))
+    assert list(scores) == [("Ann Lee", "4711", "", "", "")]
+    book.close()
 
 
 def test_the_ids_in_canvas_own_download_lead_back_to_canvas(tmp_path):
@@ -99,6 +129,17 @@ def test_without_a_class_file_moodle_is_given_the_names_of_the_folders(tmp_path)
     table = rows(export.write_moodle(book, tmp_path / "moodle.csv").path)
     assert table[0][0] == "Username"
     assert [row[0] for row in table[1:]] == ["Ann Lee", "Bob", "Cyd"]
+    book.close()
+
+
+def test_a_roster_that_comes_after_the_grading_gives_moodle_one_row_a_person(tmp_path):
+    book = Gradebook.in_folder(tmp_path)
+    hand_in(book, "leeann_11", [right(next(iter(lesson(LESSON).exercises)))], canvas_id="11")
+    book.keep("class", ClassFile(PEOPLE[:2]).dumps())
+    table = rows(export.write_moodle(book, tmp_path / "moodle.csv").path)[1:]
+    points = export.number(grades(book)[0].points)
+    assert table == [["ann@example.org", "Ann Lee", points], ["bob@example.org", "Bob", ""]]
+    assert float(points) > 0
     book.close()
 
 

@@ -15,6 +15,7 @@ from quizzes import lesson
 from quizzes.grading import export, folder
 from quizzes.grading.gradebook import FILE, Gradebook, GradebookError
 from quizzes.grading.grader import Grader
+from quizzes.grading.schedule import FAULT, LOST
 from tests.quizzes.grading.class_of_tests import cell, data, write
 
 LESSON = "03"
@@ -143,6 +144,29 @@ def test_only_what_changed_is_graded_again(tmp_path):
     folder.grade(tmp_path / "class", gradebook, grader, lambda entry, new: fresh.append((entry.student, new)))
     assert fresh == [("ann", False), ("bob", True), ("cyd", True)]
     assert [(row.student, row.points) for row in gradebook.rows()] == [("ann", 1), ("bob", 2), ("cyd", 1)]
+    gradebook.close()
+
+
+@pytest.mark.parametrize("status", [LOST, f"{FAULT} (IndexError: list index out of range)"], ids=["lost", "fault"])
+def test_what_the_grading_itself_failed_on_is_graded_again_and_keeps_its_verdicts(tmp_path, status):
+    first = next(iter(lesson(LESSON).questions.values()))
+    answered = f'quiz.ask("{first.id}", answer="{first.right}")'
+    for student in ("ann", "bob"):
+        write(tmp_path / f"class/{student}/03_x.ipynb", answered, lesson=LESSON)
+    before = graded(tmp_path / "class", tmp_path / "out")
+    gradebook = Gradebook.in_folder(tmp_path / "out")
+    ann = gradebook.entries()[0]                # as after three deaths: questions have their verdicts, exercises none
+    ann.verdicts = [verdict for verdict in ann.verdicts if verdict.kind == "question"]
+    kept = [verdict.id for verdict in ann.verdicts]
+    gradebook.finish(ann, status, ann.max_points)
+    grader, said = Grader(gradebook.seed, NoSandbox()), []
+    for _ in range(2):
+        folder.grade(tmp_path / "class", gradebook, grader, lambda entry, new: said.append((entry.student, new)))
+    assert said == [("bob", False), ("ann", True), ("ann", False), ("bob", False)]
+    ann = gradebook.entries()[0]
+    assert ann.status == before["ann"]["status"] == "graded"
+    assert [verdict.id for verdict in ann.verdicts][: len(kept)] == kept
+    assert len(ann.verdicts) == len(kept) + len(lesson(LESSON).exercises)
     gradebook.close()
 
 

@@ -9,12 +9,15 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.schema import CreateTable
 
 from quizzes import lesson
-from quizzes.grading import classfile, results
+from quizzes.grading import classfile, classpage, leaderboard, results
 from quizzes.grading.classfile import ClassFile, ClassFileError, Late, Person, Rule
 from quizzes.grading.gradebook import FILE, Gradebook, GradebookError
+from quizzes.grading.grader import Judgement
 from quizzes.grading.grades import MISSING, grades
 from quizzes.grading.names import Place
 from quizzes.grading.tables import Base
+from quizzes.grading.verdicts import verdict_of
+from quizzes.hand_ins import Measured
 from tests.quizzes.grading.graded_class import LESSON, hand_in, right, small_class
 
 MOST = lesson(LESSON).max_points
@@ -267,6 +270,57 @@ def test_late_without_a_time_is_one_day(book, tmp_path):
     assert of(book, "Ann Lee").days_late == 1
 
 
+@pytest.mark.parametrize(("extra", "days"), [(0, 1), (0.5, 1), (1, 0), (3, 0)])
+def test_an_extra_day_covers_late_without_a_time(book, extra, days):
+    people, due = (Person("Ann Lee", extra_days=extra),), NOON.isoformat()
+    book.keep("class", ClassFile(people, deadline=due, late=Late(per_day=10)).dumps())
+    hand_in(book, "Ann Lee", everything(), late=True)
+    assert (of(book, "Ann Lee").days_late, of(book, "Ann Lee").penalty) == (days, days / 10)
+
+
+def test_a_class_file_that_comes_after_the_grading_doubles_nobody(book, tmp_path):
+    for student, id in (("leeann_4711", "4711"), ("eve_5", "5")):
+        hand_in(book, student, everything(), canvas_id=id)
+    hand_in(book, "bob", everything(), handed_in=datetime(2026, 11, 21, 12, tzinfo=UTC))
+    book.keep("class", class_file(tmp_path, TOML).dumps())
+    found = grades(book)
+    assert [(item.student, item.lesson, item.missing) for item in found] == [
+        ("Ann Lee", "03", False), ("Ann Lee", "04", True), ("Bob", "03", False), ("Bob", "04", True),
+        ("eve_5", "03", False),
+    ]  # fmt: skip
+    assert of(book, "Bob").days_late == 0               # the extension is the person's, whatever the folder was called
+    page = classpage.page(book)
+    assert "Not on the roster</h2><ul><li>eve_5</li></ul>" in page
+    assert "<dt>Missing</dt><dd>2 in lesson 04</dd>" in page
+
+
+def test_of_one_person_under_two_names_the_latest_that_could_be_graded_counts(book, tmp_path):
+    hand_in(book, "leeann_4711", everything(), canvas_id="4711")
+    hand_in(book, "Lee, Ann", [])
+    for name in ("ann", "Ann@example.org"):             # and two that belong to no lesson
+        book.finish(book.open(name, LESSON, f"{name}/x", "x is empty", True), "x is empty", MOST)
+        book.finish(book.open(name, "", f"{name}/y", "y is empty", True), "y is empty", 0)
+    book.keep("class", class_file(tmp_path, TOML).dumps())
+    assert [(item.student, item.lesson) for item in grades(book)][:4] == [
+        ("Ann Lee", ""), ("Ann Lee", ""), ("Ann Lee", "03"), ("Ann Lee", "04"),
+    ]  # fmt: skip
+    grade = of(book, "Ann Lee")
+    assert (grade.entry.student, grade.points) == ("Lee, Ann", 0)
+    others = "Ann@example.org/x, ann/x, leeann_4711/03_soft_labels.ipynb"
+    assert f"not counted, for the same lesson: {others}" in grade.status
+
+
+def test_the_leaderboard_calls_people_as_the_class_file_does(book):
+    name, measured = next(iter(lesson("18").hand_ins)), Measured(500, 0.9, 0.8, 0.95, 0.9, 1.0, 100.0)
+    for student, id in (("leeann_4711", "4711"), ("Bob", "")):
+        entry = book.open(student, "18", "x", "0" * 64, True, canvas_id=id)
+        book.add(entry, verdict_of(Judgement("exercise", name, 4.0, 4.0, "gold", measured=measured)))
+        book.finish(entry, "graded", 4.0)
+    book.keep("class", ClassFile((Person("Ann Lee", id="4711"),)).dumps())
+    (board,) = leaderboard.boards(book)
+    assert [row.cells[1] for row in board.rows] == ["Ann Lee", "Bob"]
+
+
 def test_who_is_missing_has_a_row_for_every_lesson_that_counts(book, tmp_path):
     book.keep("class", class_file(tmp_path, TOML).dumps())
     hand_in(book, "Ann Lee", everything(), handed_in=NOON)
@@ -305,6 +359,38 @@ def test_points_by_hand_stand_beside_the_machines_and_outlive_a_regrade(tmp_path
     results.override(book, "Ann Lee", LESSON, "lesson", None, "")
     assert of(book, "Ann Lee").points == MOST
     book.close()
+
+
+def test_points_by_hand_stay_with_a_person_whose_name_a_class_file_changes(book):
+    first = list(lesson(LESSON).exercises)[0]
+    hand_in(book, "leeann_4711", [], canvas_id="4711")
+    results.override(book, "leeann_4711", LESSON, first, 1.0, "The idea was right.")
+    book.keep("class", ClassFile((Person("Ann Lee", id="4711"), Person("Bob"))).dumps())
+    assert (of(book, "Ann Lee").points, len(grades(book))) == (1, 2)
+    assert '<th scope="row" class="text">Ann Lee</th>' in classpage.page(book).partition("Changed by hand")[2]
+    for name, points in (("Ann Lee", 0.5), ("leeann_4711", 0.75)):       # the last word counts, under either name
+        results.override(book, name, LESSON, first, points, "Looked again.")
+        assert of(book, "Ann Lee").points == points
+        assert [item.points for item in book.overrides()] == [points]
+    results.override(book, "Ann Lee", LESSON, first, None, "")
+    assert (of(book, "Ann Lee").points, book.overrides()) == (0, [])
+
+
+def test_points_by_hand_in_a_lesson_that_nobody_was_given_are_one_persons(book):
+    """They count, and make nobody else a person who handed in nothing."""
+    hand_in(book, "Ann Lee", [])
+    book.keep("class", ClassFile((Person("Ann Lee"), Person("Bob"))).dumps())
+    results.override(book, "Bob", "05", "lesson", 1.0, "In the oral examination.")
+    in_it = {grade.student: grade.points for grade in grades(book) if grade.lesson == "05"}
+    assert in_it == {"Bob": 1.0}
+
+
+def test_a_name_from_before_the_class_file_has_the_same_limits(book):
+    entry = book.open("leeann_4711", LESSON, "x", "0" * 64, False, canvas_id="4711")
+    book.finish(entry, "not attempted", 5.0)                            # graded without the questions
+    book.keep("class", ClassFile((Person("Ann Lee", id="4711"),)).dumps())
+    with pytest.raises(ValueError, match="it is worth from 0 to 5"):
+        results.override(book, "leeann_4711", LESSON, "lesson", 5.5, "x")
 
 
 @pytest.mark.parametrize(

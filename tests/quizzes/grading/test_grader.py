@@ -7,7 +7,10 @@ from quizzes.grading.sandbox import Limits
 from quizzes.grading.submission import parse
 from tests.quizzes.grading.class_of_tests import cell, data, lesson_of
 
-NAMES = ("right", "partly", "known", "raising", "stub", "absent", "unparsed", "lost", "undefined", "late")
+NAMES = (
+    "right", "partly", "known", "raising", "stub", "absent", "unparsed", "lost", "derived", "leaning", "undefined",
+    "late",
+)  # fmt: skip
 
 CELLS = (
     """
@@ -16,6 +19,9 @@ CELLS = (
     from lessons_lib import affine
     FACTOR = 2
     scale = torch.tensor(2.0)
+    half = scale[0]
+    @affine.decorated
+    def helper(x): return x
     """,
     cell("def right(x: Unknown):\n    quiz.check(right); display(x)\n    return FACTOR * x", "right"),
     cell("def partly(x):\n    return 2 * x if x.is_contiguous() else x", "partly"),
@@ -24,6 +30,8 @@ CELLS = (
     cell("def stub(x):\n    '''Twice.'''\n    raise NotImplementedError", "stub"),
     cell("def unparsed(x)\n    return 2 * x", "unparsed"),
     cell("def lost(x):\n    return scale * x", "lost"),
+    cell("def derived(x):\n    return half * x", "derived"),
+    cell("def leaning(x):\n    return helper(x)", "leaning"),
     cell("@affine.decorated\ndef undefined(x):\n    return 2 * x", "undefined"),
     cell("def late(x):\n    if x.ndim > 1: raise NotImplementedError\n    return 2 * x", "late"),
     'quiz.ask("1", answer="b")',
@@ -51,6 +59,8 @@ def found(plain):
         ("absent", 0, "not attempted", "no function of that name"),
         ("unparsed", 0, "cannot be parsed", "line 1 of its cell"),
         ("lost", 0, "raised", "takes only imports, functions, classes and literal constants. Make it inside"),
+        ("derived", 0, "raised", "The notebook makes 'half' by running code; the grader takes only imports"),
+        ("leaning", 0, "raised", "name 'helper' is not defined"),
         ("undefined", 0, "raised", "while it was defined: ImportError: lessons_lib.affine cannot be used here"),
         ("late", 0.67, "not attempted", ""),
     ],
@@ -58,6 +68,10 @@ def found(plain):
 def test_each_answer_gets_its_points_and_its_reason(found, name, points, status, detail):
     assert (found[name].points, found[name].status) == (points, status)
     assert detail.lower() in found[name].detail.lower()
+
+
+def test_what_failed_for_another_reason_is_not_said_to_be_made_by_running_code(found):
+    assert "by running code" not in found["leaning"].detail
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from quizzes.grading import intake
 from quizzes.grading.classfile import ClassFile, Person
+from quizzes.grading.gradebook import Gradebook
 from quizzes.grading.hand_in import hand_ins
 from quizzes.grading.names import folder_name, place
 from quizzes.grading.submission import Unreadable, parse
@@ -151,6 +152,64 @@ def test_nbgraders_time_stamp_says_when(tmp_path):
     (tmp_path / "submitted").rename(tmp_path / "class")             # in another layout a student may have written it
     os.utime(tmp_path / "class/ann/ps1/03_x.ipynb", (1e9, 1e9))
     assert taken(tmp_path / "class")["ann"].handed_in.isoformat() == "2001-09-09T01:46:40+00:00"
+
+
+@pytest.mark.parametrize("below", ["sub", "03_y.ipynb"])
+def test_a_time_stamp_of_the_students_own_says_nothing(tmp_path, below):
+    ours, theirs = tmp_path / "submitted/ann/ps1", tmp_path / "submitted/ann/ps1" / below
+    write(theirs / "03_x.ipynb", SOLVED, lesson="03")
+    (theirs / "timestamp.txt").write_text("2001-01-01 00:00:00 UTC")
+    os.utime(theirs / "03_x.ipynb", (1.7e9, 1.7e9))
+    (file,) = [item for item in intake.students(tmp_path)["ann"] if item.name == "03_x.ipynb"]
+    assert file.changed.isoformat() == "2023-11-14T22:13:20+00:00"
+    (ours / "timestamp.txt").write_text("2026-11-20 10:30:00 UTC")
+    (file,) = [item for item in intake.students(tmp_path)["ann"] if item.name == "03_x.ipynb"]
+    assert file.changed.isoformat() == "2026-11-20T10:30:00+00:00"
+
+
+def test_a_folder_named_as_a_notebook_is_no_assignment(tmp_path):
+    folder = tmp_path / "submitted/ann/03_x.ipynb"
+    folder.mkdir(parents=True)
+    (folder / "timestamp.txt").write_text("2001-01-01 00:00:00 UTC")
+    os.utime(folder, (1.7e9, 1.7e9))
+    assert taken(tmp_path)["ann"].handed_in.isoformat() == "2023-11-14T22:13:20+00:00"
+
+
+@pytest.mark.parametrize("text", ["0001-01-01 00:00:00+14:00", "9999-12-31 23:59:59-12:00", "yesterday"])
+def test_a_time_stamp_that_is_no_time_is_left_aside(tmp_path, text):
+    path = write(tmp_path / "submitted/ann/ps1/03_x.ipynb", SOLVED, lesson="03")
+    (path.parent / "timestamp.txt").write_text(text)
+    os.utime(path, (1.7e9, 1.7e9))
+    found = taken(tmp_path)["ann"]
+    assert found.handed_in.isoformat() == "2023-11-14T22:13:20+00:00"
+    book = Gradebook.in_folder(tmp_path / "out")
+    assert book.open("ann", "03", "x", "0" * 64, True, handed_in=found.handed_in).handed_in.startswith("2023-11-14")
+    book.close()
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_of_a_download_from_canvas_only_the_mark_is_known(tmp_path, unpacked):
+    root = zipped(tmp_path / "class.zip", {
+        "leeann_LATE_1_10_03_x.ipynb": solved(), "anon_a1B2c_11_03_x.ipynb": solved(),
+        "anon_LATE_Zz9y8_12_03_x.ipynb": solved(), "Bob_3_assignsubmission_file_03_x.ipynb": solved(),
+    })  # fmt: skip
+    if unpacked:
+        with zipfile.ZipFile(root) as archive:
+            archive.extractall(tmp_path / "class")
+        root = tmp_path / "class"
+    found = taken(root)
+    known = {student: (item.handed_in is not None, item.late) for student, item in found.items()}
+    assert known == {"leeann_1": (False, True), "anon_a1B2c": (False, False), "anon_Zz9y8": (False, True),
+                     "Bob": (True, False)}  # fmt: skip
+
+
+def test_a_broken_zip_makes_no_lesson(tmp_path):
+    for name in ("42_answers.zip", "03_answers.zip"):
+        (tmp_path / "class" / name[:2]).mkdir(parents=True)
+        (tmp_path / "class" / name[:2] / name).write_bytes(b"PK no zip at all")
+    found = taken(tmp_path / "class")
+    assert {student: item.lesson for student, item in found.items()} == {"42": "", "03": "03"}
+    assert found["42"].problem == "42_answers.zip is not a zip, or one that was cut off"
 
 
 def test_a_student_may_hand_in_a_zip(tmp_path):

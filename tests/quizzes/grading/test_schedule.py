@@ -13,7 +13,7 @@ from quizzes.grading.cluster import Cluster
 from quizzes.grading.gradebook import Gradebook
 from quizzes.grading.grader import Grader
 from quizzes.grading.sandbox import Unavailable
-from quizzes.grading.schedule import LOST, Here, Processes
+from quizzes.grading.schedule import FAULT, LOST, Here, Processes
 from tests.quizzes.grading import generated
 from tests.quizzes.grading.class_of_tests import cell, write
 from tests.quizzes.grading.inprocess import InProcess
@@ -76,6 +76,35 @@ def test_two_processes_give_the_same_grades_also_when_one_is_killed(submissions,
     assert killed
 
 
+class Faulty(InProcess):
+    """Part of a grader with a fault of its own, which the hand-ins that raise bring to light."""
+
+    def start(self, limits):
+        talk = super().start(limits)
+        run = talk.run
+
+        def stumble(*sources):
+            if any("not yet" in source for source in sources):
+                raise IndexError("list index out of range")
+            return run(*sources)
+
+        talk.run = stumble
+        return talk
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_fault_of_the_grader_costs_the_hand_in_and_not_the_class(submissions, one_by_one, tmp_path, workers):
+    grader = Grader(SEED, Faulty())
+    found = grades(submissions, tmp_path, Processes(grader, workers) if workers else Here(grader))
+    assert len(found) == len(one_by_one)
+    for row, usual, sort in zip(found, one_by_one, (*SORTS, "unreadable"), strict=True):
+        if sort == "raises":
+            assert row[4] == f"{FAULT} (IndexError: list index out of range)"
+            assert row[2] < usual[3]
+        else:
+            assert row == usual
+
+
 def test_a_submission_that_ends_every_process_is_given_up_and_the_class_goes_on(tmp_path):
     name = next(iter(lesson(generated.LESSON).exercises))
     # Without a sandbox it takes the grading process along.
@@ -86,6 +115,18 @@ def test_a_submission_that_ends_every_process_is_given_up_and_the_class_goes_on(
     found = {row[0]: row for row in grades(tmp_path / "class", tmp_path / "out", judges)}
     assert found["deadly"][4] == LOST
     assert found["student0001"][2] == lesson(generated.LESSON).max_points
+
+
+@pytest.mark.parametrize("cells", [[cell('quiz.ask("1", answer="A")')], []])
+def test_several_submissions_that_end_every_process_can_be_tried_again(tmp_path, cells):
+    name = next(iter(lesson(generated.LESSON).exercises))
+    deadly = cell(f"import os\ndef {name}(*_):\n    os._exit(1)", name)
+    for student in ("ann", "bob", "cyd"):
+        write(tmp_path / "class" / student / "03_x.ipynb", *cells, deadly, lesson="03")
+    generated.hand_in(tmp_path / "class", 1, "right")           # somebody in between, whom the processes survive
+    for _ in range(2):
+        *found, _ = grades(tmp_path / "class", tmp_path / "out", Processes(Grader(SEED, InProcess()), 1))
+        assert [row[4] for row in found] == [LOST] * 3
 
 
 class NoSandbox:

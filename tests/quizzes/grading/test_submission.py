@@ -30,7 +30,9 @@ def test_imports_definitions_and_literals_are_taken_and_nothing_else():
             from quizzes import lesson
             quiz = lesson("01")
             STEPS, LEVELS = 255, 256
+            first, second = measure()
             STEPS = 2**8 - 1
+            Pair = tuple[int, float]
             half: float = -0.5
             table = {"a": (1, [2])}
             square = lambda x: x * x
@@ -49,10 +51,12 @@ def test_imports_definitions_and_literals_are_taken_and_nothing_else():
         )
     )
     assert [source.split("\n")[0] for source in sources(found)] == [
-        "import torch, math", "from quizzes import lesson", "STEPS = 2**8 - 1", "half: float = -0.5",
+        "import torch, math", "from quizzes import lesson", "STEPS, LEVELS = 255, 256", "STEPS = 2**8 - 1",
+        "Pair = tuple[int, float]", "half: float = -0.5",
         'table = {"a": (1, [2])}', "square = lambda x: x * x", "try:", "class Layer: pass", "def helper(x): return x",
     ]  # fmt: skip
-    assert {"quiz", "big", "LEVELS", "i"} <= found.left_out
+    assert {"quiz", "big", "first", "second", "i"} <= found.left_out
+    assert "LEVELS" not in found.left_out
 
 
 def test_decorators_and_shared_lines_come_whole():
@@ -73,6 +77,21 @@ def test_a_solution_beside_an_untouched_stub_counts():
     found = parse(data(cell("def f(): raise NotImplementedError", "f"), "def f(): return 3"))
     assert found.missing("f") is None
     assert run(found, "f")["f"]() == 3
+
+
+def test_one_function_under_two_names_answers_what_nothing_else_answers():
+    """`soften` is a stub in its cell, so the later name counts; `soft_loss` has a cell of its own, which counts."""
+    stub = cell("def soften(): raise NotImplementedError", "soften")
+    own = cell("def soft_loss(): return 2", "soft_loss")
+    found = run(parse(data(stub, own, "soften = soft_loss = lambda: 1")), "soften", "soft_loss")
+    assert (found["soften"](), found["soft_loss"]()) == (1, 2)
+
+
+def test_a_name_inside_a_lambda_or_a_comprehension_is_no_answer_to_an_exercise():
+    pick = "pick = lambda numbers: [plan for plan in numbers]"
+    found = run(parse(data(pick, cell("def plan(x): return pick(x)", "plan"))), "plan")
+    assert found["plan"]([1, 2]) == [1, 2]
+    assert parse(data("big = launch([i for i in range(3)])")).left_out == {"big"}
 
 
 def test_a_later_import_does_not_replace_an_answer():
