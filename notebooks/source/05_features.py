@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | let a student imitate what happens inside its teacher, and say which of these losses pays |
 # | You need first | lesson 04 (distilling a classifier, the study, "beats") |
-# | Minutes | 60 |
+# | Minutes | 55 |
 # | Points | 16 |
 
 # %% tags=["imports"]
@@ -385,7 +385,7 @@ plots.bars({name: intervals.Interval(100 * gain.value, 100 * gain.low, 100 * gai
 
 # %%
 def verdict(gain):
-    return "beats it" if gain.beats else "is beaten" if gain.high < 0 else "not told apart"
+    return "beats it" if gain.beats else "is beaten" if gain.beaten else "not told apart"
 
 tables.table([{"losses": name, "accuracy": format(scores[name], ".1%"),
                "against output alone": verdict(gains[name]) if name in gains else "–"} for name in rows],
@@ -399,7 +399,7 @@ tables.table([{"losses": name, "accuracy": format(scores[name], ".1%"),
 # %%
 alone = [name for name in studied.FEATURES if gains[name].beats]
 beside = [name for name in gains if name.startswith("output +") and gains[name].beats]
-behind = [name for name in gains if gains[name].high < 0]
+behind = [name for name in gains if gains[name].beaten]
 plots.note(f"Better than the output loss alone: in its place, {', '.join(alone) or 'none'}; beside it, "
            f"{', '.join(beside) or 'none'}. Worse than it: {', '.join(behind) or 'none'}. "
            f"All four together: {100 * gains['all four'].value:+.1f} points, {verdict(gains['all four'])}.")

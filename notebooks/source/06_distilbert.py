@@ -442,7 +442,7 @@ def points(difference):
 def verdict(difference):
     if difference.beats:
         return "better"
-    return "worse" if difference.high < 0 else "cannot be told apart"
+    return "worse" if difference.beaten else "cannot be told apart"
 
 # %% [markdown]
 # ### Did it learn what it was taught?

@@ -374,7 +374,7 @@ tables.table([{"comparison": name, "BLEU gained": gain, "beats": gain.beats} for
 def in_words(gain):
     if gain.beats:
         return "helps"
-    return "hurts" if gain.high < 0 else "makes no difference that these runs can show"
+    return "hurts" if gain.beaten else "makes no difference that these runs can show"
 
 main = gains["sequence level against 300 pairs alone"]
 plots.note(f"Sequence level gains **{main:+.1f}** BLEU. Word level, on the pairs alone, "
@@ -420,7 +420,7 @@ all_pairs = grid.score(grid.usual(table, "alone", data="all"))
 gap = grid.difference(grid.usual(table, "sequence"), grid.usual(table, "alone", data="all"))
 plots.note(f"With all {len(pairs):,} pairs the student alone reaches **{all_pairs:.1f}**; with {len(few)} pairs alone it "
            f"had {found['300 pairs alone']:.1f}. Distilled, with {len(few)} pairs, minus alone, with all: {gap:+.1f} BLEU, "
-           + ("better." if gap.beats else "worse." if gap.high < 0 else "no difference that these runs can show."))
+           + ("better." if gap.beats else "worse." if gap.beaten else "no difference that these runs can show."))
 
 # %% [markdown]
 # So what the student lacked was data, and not layers. Where translated pairs are plentiful, the small model learns this
@@ -498,7 +498,7 @@ plots.bars({name: missing(score) for name, score in by_way.items()}, marks={"tea
            xlabel="BLEU missing to 100 on held-out phrases (less is better)", ylabel="way")
 
 # %%
-compared = "is better" if in_steps.beats else "is worse" if in_steps.high < 0 else "cannot be told apart from 6 → 2"
+compared = "is better" if in_steps.beats else "is worse" if in_steps.beaten else "cannot be told apart from 6 → 2"
 plots.note(f"6 → 4 → 2 {compared}: {in_steps:+.1f} BLEU, paired over {in_steps.runs} seeds and the test phrases. Four "
            f"layers lose {teacher_bleu.value - by_way['6 → 4'].value:.1f} BLEU to their teacher after {steps} steps.")
 
@@ -542,7 +542,7 @@ claims.show("07", {
         "Nearly all of the time is spent in layers, so it falls with their number. The task leaves four layers room."),
     "progressive": claims.Measured(
         f"6 → 4 → 2 minus 6 → 2, {steps} steps in all: {in_steps:+.1f} BLEU.",
-        True if in_steps.beats else False if in_steps.high < 0 else None,
+        True if in_steps.beats else False if in_steps.beaten else None,
         "Each stage costs steps that one long step spends on the final model, and three seeds see no small gain."),
 })
 

@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | fine-tune a language model through adapters on a four-bit base, and account for every byte |
 # | You need first | lesson 12 (NF4, packed layers, the language model) |
-# | Minutes | 70 |
+# | Minutes | 75 |
 # | Points | 18 |
 
 # %% tags=["imports"]

@@ -337,22 +337,24 @@ def curve(model, way):
     return [100 * share for share in at], *zip(*((s.value, s.low, s.high) for s in scores), strict=True)
 
 # %%
-def drawn(model, series, title=None):
+def drawn(model, series, title):
     said = "; ".join(f"{way}: " + ", ".join(f"{y:.1f} at {x:.0f} %" for x, y in zip(xs, ys, strict=True))
                      for way, (xs, ys, *_) in series.items())
+    return plots.lines(series, title=title, xlabel="sparsity (%)", ylabel=NAMES[model],
+                       alt=f"Lines of the {NAMES[model]} of the {model} by sparsity, with intervals. {said}.")
+
+def not_trained(model):
+    series = {way: curve(model, way) for way in still}
     start = grid.score(table, grid.rows(table, model, "global", 0.0)).value
     fine, way = max((x, way) for way, (xs, ys, *_) in series.items()
                     for x, y in zip(xs, ys, strict=True) if y >= start - 1)
-    usual = f"Up to {fine:.0f} % ({way}) the {model} stays within one of its {start:.1f}"
-    return plots.lines(series, title=title or usual,
-                       alt=f"Lines of the {NAMES[model]} of the {model} by sparsity, with intervals. {said}.",
-                       xlabel="sparsity (%)", ylabel=NAMES[model])
+    return drawn(model, series, f"Up to {fine:.0f} % ({way}) the {model} stays within one of its {start:.1f}")
 
 # %%
-drawn("classifier", {way: curve("classifier", way) for way in still})
+not_trained("classifier")
 
 # %%
-drawn("translator", {way: curve("translator", way) for way in still})
+not_trained("translator")
 
 # %% [markdown]
 # Is Wanda better than size alone? Compare them sparsity by sparsity. **Better** means that the 95 % interval of the
@@ -366,7 +368,7 @@ def gap(model, one, other=UNPRUNED):
 
 def duel(model, way, other, share):
     gain = gap(model, (way, share), (other, share))
-    return f"{gain:+.1f}, " + ("better" if gain.beats else "worse" if gain.high < 0 else "not told apart")
+    return f"{gain:+.1f}, " + ("better" if gain.beats else "worse" if gain.beaten else "not told apart")
 
 tables.table({f"{share:.0%}": {f"{model}, {unit}": duel(model, "wanda", "row", share) for model, unit in NAMES.items()}
               for share in grid.SPARSITIES["classifier"]}, "Wanda minus size alone, row by row", name="sparsity")

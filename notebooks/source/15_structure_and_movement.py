@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | score heads and neurons, remove them for real, and prune by movement while fine-tuning |
 # | You need first | lesson 14 (masks, sparsity, the cubic schedule) |
-# | Minutes | 60 |
+# | Minutes | 65 |
 # | Points | 17 |
 
 # %% tags=["imports"]
@@ -376,7 +376,7 @@ def gap(one, other):
     return study_magnitude.difference(structure, *(study_structure.rows(structure, *side) for side in (one, other)))
 
 def said(gain):
-    return f"{gain:+.1f}, " + ("better" if gain.beats else "worse" if gain.high < 0 else "not told apart")
+    return f"{gain:+.1f}, " + ("better" if gain.beats else "worse" if gain.beaten else "not told apart")
 
 chosen = [{"part": part, "removed": f"{count} of {of}",
            "importance minus random, points": said(gap(("importance", {part: count}), ("random", {part: count})))}
@@ -642,7 +642,7 @@ tables.table([{"sparsity": f"{sparsity:.0%}", "movement minus magnitude, points"
 
 # %%
 better = [f"{sparsity:.0%}" for sparsity, gain in duels.items() if gain.beats]
-worse = [f"{sparsity:.0%}" for sparsity, gain in duels.items() if gain.high < 0]
+worse = [f"{sparsity:.0%}" for sparsity, gain in duels.items() if gain.beaten]
 plots.note(f"Movement beats magnitude at: **{', '.join(better) or 'none of them'}**. Magnitude does better at: "
            f"**{', '.join(worse) or 'none of them'}**.")
 

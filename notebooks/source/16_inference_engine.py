@@ -257,7 +257,7 @@ def with_cache(n):
 # %%
 short = [5, 10, 20, 38]
 with measure.threads(1):
-    whole = {n: measure.compare({"without": lambda n=n: without_cache(n), "with": lambda n=n: with_cache(n)}, 4, 1)
+    whole = {n: measure.compare({"without": lambda n=n: without_cache(n), "with": lambda n=n: with_cache(n)}, 6, 1)
              for n in short}
 gains = {n: run.ratio("without", "with") for n, run in whole.items()}
 long_gains = {n: summed(step_ms["recomputed"], n) / summed(step_ms["cached"], n) for n in lengths}
@@ -671,7 +671,7 @@ few, guesses = [english.encode([text]) for text in held_out["english"][8:16]], (
 ways = {"teacher alone": lambda: [generation.greedy(teacher, one) for one in few]}
 ways |= {f"{k} ahead": lambda k=k: [speculative.speculative(teacher, student, one, k) for one in few] for k in guesses}
 with measure.threads(1):
-    race = measure.compare(ways, repeats=4, warmup=1)
+    race = measure.compare(ways, repeats=7, warmup=1)
 faster = {k: race.ratio("teacher alone", f"{k} ahead") for k in guesses}
 
 # %%

@@ -5,7 +5,7 @@
 # |---|---|
 # | You will be able to | build a pipeline of your own under a budget, show what every step did, and hand the model in |
 # | You need first | lessons 04, 09, 12, 14 (students, INT8, packed weights, pruning) |
-# | Minutes | 90 |
+# | Minutes | 100 |
 # | Points | 27 |
 
 # %% tags=["imports"]

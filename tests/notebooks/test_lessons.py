@@ -105,6 +105,18 @@ def test_card(source):
 
 
 @each_lesson
+def test_minutes_on_the_card_are_counted(source):
+    """By the rule in docs/instructors.md, to five minutes: reading, exercises, questions and the run itself."""
+    lesson = next(lesson for lesson in SYLLABUS if lesson["name"] == source.stem)
+    quiz = bank(source)
+    words = sum(len(re.findall(r"[A-Za-z0-9][\w'.,-]*", cell.source)) for cell in cells(source, "markdown"))
+    lines = sum(code_lines(cell.source) for cell in cells(source, "code"))
+    exercises = sum(item.minutes for item in quiz.work.values())
+    counted = words / 200 + lines / 20 + len(quiz.questions) + exercises + lesson["seconds"] / 60
+    assert abs(lesson["minutes"] - counted) <= 5, f"the rule gives {counted:.0f} minutes"
+
+
+@each_lesson
 def test_imports_stand_in_one_tagged_cell(source):
     tagged = [cell for cell in cells(source, "code") if "imports" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
