@@ -199,16 +199,27 @@ def can_compile() -> bool:
 def compiled(model: nn.Module):
     """The model as one program for inputs of one shape: a function that is compiled at its first call, for inference.
 
-    "Freezing" makes constants of the weights. They are packed once for the processor's INT8 instructions, and the
-    product of codes becomes one operation of oneDNN; quantizing is merged with whatever comes before it. A new shape of
-    the input is compiled anew, which takes seconds. Needs a C++ compiler: see `can_compile`.
+    Quantizing is merged with whatever comes before it. "Freezing" makes constants of the weights: they are packed once
+    for the processor's INT8 instructions, and the product of codes becomes one operation of oneDNN. A model with layers
+    of `Int8Linear` is frozen only where `packs_signed_codes`. A new shape of the input is compiled anew, which takes
+    seconds. Needs a C++ compiler: see `can_compile`.
     """
     from torch._inductor import config
 
     program = torch.compile(model, dynamic=False)
+    frozen = packs_signed_codes() or not any(isinstance(module, Int8Linear) for module in model.modules())
 
     def run(*args, **kwargs):
-        with torch.no_grad(), config.patch(freezing=True):
+        with torch.no_grad(), config.patch(freezing=frozen):
             return program(*args, **kwargs)
 
     return run
+
+
+def packs_signed_codes() -> bool:
+    """Whether oneDNN multiplies signed codes with packed weights here: with the tile instructions of AMX.
+
+    Other processors multiply unsigned codes with signed ones. torch 2.13 packs the weights for that, and for signed
+    codes oneDNN then takes its reference loop: seconds for a product that takes torch._int_mm milliseconds.
+    """
+    return bool(torch.cpu.get_capabilities().get("amx_int8"))

@@ -1,11 +1,11 @@
 """Decoding: from a model that scores the next piece to whole texts, greedily or with several beams, in batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lessons_lib import translation
+from lessons_lib import bars, translation
 from lessons_lib.translation import BEGIN, END, PAD
 
 MAX_NEW = 38  # pieces after which a translation is cut; the longest of the corpus has fewer
@@ -85,12 +85,9 @@ def _ended(piece: Tensor) -> Tensor:
 
 
 def translate(
-    model: nn.Module, texts: Sequence[str], beams: int = 1, batch_size: int = 256, longest: int = MAX_NEW,
-    report: Callable[[int, int], None] | None = None,
+    model: nn.Module, texts: Sequence[str], beams: int = 1, batch_size: int = 256, longest: int = MAX_NEW
 ) -> list[str]:
     """French for English phrases, in their order; beams=1 decodes greedily. The model's mode is put back afterwards.
-
-    report(done, all): called after every batch.
     """
     english, french = translation.vocabularies()
     by_length = sorted(range(len(texts)), key=lambda place: len(translation.pieces(texts[place])))
@@ -98,13 +95,11 @@ def translate(
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, len(texts), batch_size):
+        for start in bars.over(range(0, len(texts), batch_size), "translating", "batch"):
             batch = by_length[start : start + batch_size]
             source = english.encode([texts[place] for place in batch])
             ids = greedy(model, source, longest) if beams == 1 else beam_search(model, source, beams, longest)
             found |= zip(batch, french.decode(ids), strict=True)
-            if report:
-                report(len(found), len(texts))
     finally:
         model.train(was_training)
     return [found[place] for place in range(len(texts))]

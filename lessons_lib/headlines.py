@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessons_lib import corpora, language_model
+from lessons_lib import bars, corpora, language_model
 from lessons_lib.training import Batch, bfloat16_where_fast
 
 ARTICLE_TOKENS = 28
@@ -82,7 +82,7 @@ def judged(model: nn.Module, data: Batch, batch_size: int = 16) -> tuple[Tensor,
     model.eval()
     try:
         with torch.inference_mode(), bfloat16_where_fast():
-            for start in range(0, len(data["input_ids"]), batch_size):
+            for start in bars.over(range(0, len(data["input_ids"]), batch_size), "reading", "batch"):
                 part = {name: tensor[start : start + batch_size] for name, tensor in data.items()}
                 logits, labels = logits_and_labels(model, part)
                 real = labels != IGNORED

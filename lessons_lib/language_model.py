@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessons_lib import assets, corpora, startup
+from lessons_lib import assets, bars, corpora, startup
 
 RECIPE = 1  # raised when a change of the code changes what is kept
 
@@ -102,7 +102,7 @@ def next_token_losses(model: nn.Module, ids: Tensor, batch_size: int = 4) -> tup
     losses, hits = [], []
     try:
         with torch.inference_mode():
-            for part in ids.split(batch_size):
+            for part in bars.over(ids.split(batch_size), "reading", "batch"):
                 logits = model(input_ids=part).logits[:, :-1].float()
                 wanted = part[:, 1:]
                 # -log p(next token | tokens before it)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessons_lib import checkpoints, corpora, masking, models, training
+from lessons_lib import bars, checkpoints, corpora, masking, models, training
 from lessons_lib.distillation import UNLABELLED
 from lessons_lib.kept import KeptModel
 
@@ -100,7 +100,7 @@ def held_out_loss(model: nn.Module, split: str = "validation", sentences: int = 
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for rows in torch.arange(len(data["input_ids"])).split(64):
+        for rows in bars.over(torch.arange(len(data["input_ids"])).split(64), "reading", "batch"):
             part = training.trim_padding({name: tensor[rows] for name, tensor in data.items()})
             chosen = part["labels"] != UNLABELLED
             logits, _ = model(part["input_ids"], part["attention_mask"], chosen)

@@ -20,10 +20,8 @@ import numpy
 import psutil
 import torch
 
-from lessons_lib import fresh
+from lessons_lib import bars, fresh
 from lessons_lib.intervals import Interval, of_ratios
-
-BAR_AFTER_SECONDS, BAR_SECONDS = 2.0, 1.0  # seldom: what draws the bar would else disturb many a measured call
 
 
 def machine() -> dict[str, str | int | float]:
@@ -118,15 +116,11 @@ def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 50, wa
     A machine that slows down for a while then slows all of them, and nobody always runs after the same neighbour. What
     takes longer than a moment shows a progress bar, which moves between the rounds alone.
     """
-    from tqdm.auto import tqdm
-
     if not functions or repeats < 1 or warmup < 0:
         raise ValueError("compare needs at least one function, repeats >= 1 and warmup >= 0")
     names, samples = list(functions), {name: [] for name in functions}
     order = numpy.random.default_rng(0)
-    rounds = tqdm(range(warmup + repeats), desc="measuring", unit="round", leave=False, delay=BAR_AFTER_SECONDS,
-                  mininterval=BAR_SECONDS)
-    for round_number in rounds:
+    for round_number in bars.over(range(warmup + repeats), "measuring", "round"):
         for name in order.permutation(names):
             start = time.perf_counter_ns()
             functions[name]()
@@ -212,7 +206,7 @@ def memory_by_step(steps: Mapping[str, str]) -> dict[str, int]:
     steps: name -> Python source; later steps see the names of earlier ones. The whole process counts: interpreter,
     torch (loaded before the first step), weights, activations. Nothing that this process holds can hide a cost.
     """
-    return fresh.call(_high_water_by_step, dict(steps))
+    return fresh.call(_high_water_by_step, dict(steps), steps=len(steps))
 
 
 def _high_water_by_step(steps: dict[str, str]) -> dict[str, int]:
@@ -220,6 +214,7 @@ def _high_water_by_step(steps: dict[str, str]) -> dict[str, int]:
     for name, source in steps.items():
         exec(source, scope)
         peaks[name] = peak = max(peak, _high_water())
+        print(name)                                          # for the bar in the other process
     return peaks
 
 

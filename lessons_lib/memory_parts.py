@@ -115,19 +115,24 @@ def peak(parts: dict[str, float], logits: float) -> float:
 def measured(method: str, rows: int, r: int = 8, checkpointing: bool = False) -> dict[str, float]:
     """The same parts counted in a fresh process that trains on headlines: tensors for the parts, and for the peak the
     resident memory of the process beyond what its libraries take."""
-    return fresh.call(_measure, method, rows, r, checkpointing, environment=GIVEN_BACK)
+    return fresh.call(_measure, method, rows, r, checkpointing, environment=GIVEN_BACK, steps=4)
 
 
 def _measure(method: str, rows: int, r: int, checkpointing: bool) -> dict[str, float]:
     data = headlines.examples(headlines.documents("train", 2 * rows))
     _warm_up(data)
+    print("kernels and libraries loaded")        # a line a step, for the bar in the other process
     before = _resident()
     model = qlora.prepared(method, r=r, checkpointing=checkpointing)
     built = _resident() - before
+    print("model built")
     peak_bytes = built + measure.peak_memory(lambda: training.train(
         model, data, headlines.loss, steps=2, batch_size=rows, lr=1e-6, seed=0, progress=False))
+    print("trained")
     batch = {name: tensor[:rows] for name, tensor in data.items()}
-    return count(model, batch) | {"peak": peak_bytes}
+    counted = count(model, batch)
+    print("counted")
+    return counted | {"peak": peak_bytes}
 
 
 def count(model: nn.Module, batch: training.Batch) -> dict[str, int]:

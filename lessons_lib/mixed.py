@@ -10,6 +10,8 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from lessons_lib import bars
+
 Costs = Mapping[str, Mapping[int, tuple[float, float]]]
 Widths = dict[str, int]
 
@@ -20,10 +22,11 @@ def sensitivity(evaluate: Callable, layers: Sequence[str], bits: Sequence[int]) 
     """What each layer adds to the loss at each number of bits, all others untouched: {layer: {bits: loss}}.
 
     evaluate(layer, b) gives the loss with this one layer in b bits, evaluate(None, 0) that of the untouched model. Each
-    is asked once: the untouched model first, then layer by layer, in the order of bits.
+    is asked once: the untouched model first, then layer by layer, in the order of bits. A progress bar counts layers.
     """
     untouched = evaluate(None, 0)
-    return {layer: {b: evaluate(layer, b) - untouched for b in bits} for layer in layers}
+    watched = bars.over(layers, "measuring", "layer")
+    return {layer: {b: evaluate(layer, b) - untouched for b in bits} for layer in watched}
 
 
 def allocate_bits(costs: Costs, budget: float) -> Widths:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lessons_lib import assets, checkpoints, corpora, startup, training
+from lessons_lib import assets, bars, checkpoints, corpora, startup, training
 from lessons_lib.distillation import take_layers
 from lessons_lib.kept import KeptModel
 
@@ -120,7 +120,7 @@ def predict_logits(
         with torch.inference_mode():
             logits = [
                 model(**training.trim_padding({name: tensor[rows] for name, tensor in data.items()})).float()
-                for rows in by_length.split(batch_size)
+                for rows in bars.over(by_length.split(batch_size), "reading", "batch")
             ]
     finally:
         model.train(was_training)

@@ -5,13 +5,13 @@ A. Romero et al., FitNets, 2015, arXiv:1412.6550 (hidden states through a projec
 Knowledge Distillation via Teacher Assistant, 2020, arXiv:1902.03393 (in steps).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessons_lib import distillation, generation
+from lessons_lib import bars, distillation, generation
 from lessons_lib.translation import PAD
 from lessons_lib.translator import Translator, keep_layers, trimmed
 
@@ -50,12 +50,10 @@ def hidden_state_loss(student_hidden: Tensor, teacher_hidden: Tensor, mask: Tens
     return F.mse_loss(student_hidden[mask].float(), teacher_hidden[mask].float())
 
 
-def sequence_level_data(
-    teacher: Translator, sources: Sequence[str], beams: int = 4, report: Callable[[int, int], None] | None = None
-) -> list[str]:
+def sequence_level_data(teacher: Translator, sources: Sequence[str], beams: int = 4) -> list[str]:
     """The teacher's own translations of untranslated sources, in their order: a student trains on them as if they were
     right. Source: arXiv:1606.07947, section 3.2."""
-    return generation.translate(teacher, sources, beams=beams, report=report)
+    return generation.translate(teacher, sources, beams=beams)
 
 
 @torch.no_grad()
@@ -67,7 +65,8 @@ def teacher_outputs(teacher: Translator, data: Batch, batch_size: int = 256) -> 
     parts: dict[str, list[Tensor]] = {"logits": [], "encoded": [], "decoded": []}
     was_training = teacher.training
     teacher.eval()
-    for source, target in zip(data["source"].split(batch_size), data["target"].split(batch_size), strict=True):
+    pairs = list(zip(data["source"].split(batch_size), data["target"].split(batch_size), strict=True))
+    for source, target in bars.over(pairs, "reading", "batch"):
         logits, encoded, decoded = teacher(source, target[:, :-1], hidden=True)
         for name, tensor in zip(parts, (logits, encoded[-1], decoded[-1]), strict=True):
             parts[name].append(tensor.bfloat16())

@@ -232,9 +232,9 @@ table({name: {"p50 (ms)": timing.p50, "times as fast as FP32": one_layer.ratio("
 #
 # The rest of the way to memory lies between the layers: GELU, layer norm and the sum with the residual each read and
 # write all activations once more, whatever the weights are. A compiler merges quantizing with what comes before it.
-# `torch.compile` writes such a program in C++ and makes constants of the weights, packed once for the INT8
-# instructions. It takes seconds and a C++ compiler, so here it compiles one of the six equal layers of the encoder, in
-# FP32 and in INT8.
+# `torch.compile` writes such a program in C++. Where the processor has instructions for whole tiles of codes (AMX), it
+# also packs the weights for them, once. It takes seconds and a C++ compiler, so here it compiles one of the six equal
+# layers of the encoder, in FP32 and in INT8.
 
 # %%
 block = teacher.encoder.encoder.layer[0]

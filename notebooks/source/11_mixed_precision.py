@@ -14,7 +14,7 @@ import random
 import torch
 from safetensors.torch import load, save
 
-from lessons_lib import claims, corpora, intervals, measure, mixed, mixed_model, models, plots, widgets
+from lessons_lib import bars, claims, corpora, intervals, measure, mixed, mixed_model, models, plots, widgets
 from lessons_lib.tables import table
 from quizzes import lesson
 
@@ -263,7 +263,7 @@ def answers_of_file(name, chosen):
     return models.predict_logits(mixed_model.restore(copied, load(content)), texts).log_softmax(-1)
 
 log_p = {"FP32": log_probabilities(texts)}
-log_p |= {name: answers_of_file(name, chosen) for name, chosen in allocations.items()}
+log_p |= {name: answers_of_file(name, allocations[name]) for name in bars.over(allocations, "reading", "file")}
 right = {name: (rounded.argmax(1) == topics).int().tolist() for name, rounded in log_p.items()}
 apart = {name: divergence(log_p["FP32"], log_p[name]) for name in allocations}
 

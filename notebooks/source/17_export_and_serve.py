@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from lessons_lib import (
+    bars,
     batching,
     claims,
     corpora,
@@ -443,7 +444,8 @@ loads, pages = {}, {}
 for name in ("FP32", "dynamic INT8"):
     with topic_server.running(files[name]) as address:
         load_test.drive(address, texts, offered[0], 0.5)                 # warms up
-        loads[name] = [load_test.drive(address, texts, rate, min(1.0, 4000 / rate)) for rate in offered]
+        loads[name] = [load_test.drive(address, texts, rate, min(1.0, 4000 / rate))
+                       for rate in bars.over(offered, f"driving {name}", "rate")]
         pages[name] = httpx.get(f"{address}/metrics", **patient).text
 
 # %%

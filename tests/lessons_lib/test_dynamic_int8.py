@@ -188,16 +188,29 @@ def test_bad_input_is_refused_with_words(words, call):
 
 
 @pytest.mark.needs("g++")
-def test_compiled_gives_the_same_in_one_operation_of_onednn():
+@pytest.mark.parametrize(("tiles", "called", "other"), [(True, "qlinear", "_int_mm"), (False, "_int_mm", "qlinear")])
+def test_compiled_gives_the_same_with_packed_weights_where_they_are_fast(monkeypatch, tiles, called, other):
     from torch._inductor.utils import run_and_get_code
 
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": tiles})
+    torch._dynamo.reset()
     torch.manual_seed(0)
     layer = dynamic_int8.dynamic_int8(nn.Sequential(nn.Linear(512, 256), nn.GELU()))
     x = torch.randn(4, 10, 512)
     x[0, 0] = 0
     out, (code,) = run_and_get_code(dynamic_int8.compiled(layer), x)
     torch.testing.assert_close(out, layer(x), rtol=1e-5, atol=1e-5)
-    assert "qlinear" in code and "_int_mm" not in code
+    assert called in code and other not in code
+
+
+@pytest.mark.needs("g++")
+def test_compiled_is_never_left_to_a_reference_loop():
+    """Without AMX, weights that are packed for unsigned codes would take hundreds of times as long as FP32."""
+    layer = nn.Sequential(nn.Linear(512, 512))
+    x = torch.randn(256, 512)
+    compiled = dynamic_int8.compiled(dynamic_int8.dynamic_int8(layer))
+    turns = {"FP32": lambda: layer(x), "compiled": lambda: compiled(x)}
+    assert measure.compare(turns, repeats=5, warmup=2).ratio("compiled", "FP32").value < 10
 
 
 @pytest.mark.proof

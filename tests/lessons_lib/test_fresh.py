@@ -1,7 +1,9 @@
 """A fresh process gives back what a function returns, with its own environment, and says why it failed."""
 
 import os
+import time
 
+import psutil
 import pytest
 
 from lessons_lib import fresh
@@ -34,3 +36,41 @@ def test_a_process_that_was_killed_is_named_with_its_status():
 def test_a_failure_names_the_function_and_the_reason():
     with pytest.raises(RuntimeError, match=r"told failed in the fresh process: TypeError: .*str"):
         fresh.call(told, "x", "4")
+
+
+def stepping(many):
+    """For the other process to call: prints a line after each step."""
+    for step in range(many):
+        print(f"step {step}")
+    return many
+
+
+def test_a_bar_follows_the_lines_of_the_other_process(monkeypatch):
+    watched = []
+
+    def over(items, *words, total):
+        watched.append(total)
+        for item in items:
+            watched.append(item)
+            yield item
+
+    monkeypatch.setattr("lessons_lib.bars.over", over)
+    assert fresh.call(stepping, 3, steps=3) == 3
+    assert watched == [3, "step 0\n", "step 1\n", "step 2\n"]
+
+
+def test_an_interrupt_ends_the_other_process(monkeypatch):
+    def interrupted(items, *words, total):
+        next(iter(items))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lessons_lib.bars.over", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fresh.call(waiting_for_ever)
+    assert not [child for child in psutil.Process().children() if "waiting_for_ever" in str(child.cmdline())]
+
+
+def waiting_for_ever():
+    """For the other process to call."""
+    print("begun")
+    time.sleep(3600)
