@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lessons_lib import checked_files
+from lessons_lib import checked_files, measure
 from lessons_lib.checked_files import FileError
 from lessons_lib.linear4bit import KINDS, Linear4bit
 
@@ -22,7 +22,7 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
                for name, module in model.named_modules() if isinstance(module, Linear4bit)}
     if not layouts:
         raise ValueError("The model has no packed layer: save it like any other model.")
-    checked_files.write(path, FORMAT, _distinct(model), layouts)
+    checked_files.write(path, FORMAT, measure.distinct(model), layouts)
 
 
 def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
@@ -58,17 +58,6 @@ def _empty(name: str, layout: dict, model: nn.Module, path: Path) -> Linear4bit:
 
 def _expected(model: nn.Module, layers: dict[str, Linear4bit]) -> dict[str, Tensor]:
     """The state of the model once these layers are in place, tied tensors once."""
-    state = {name: tensor for name, tensor in _distinct(model).items() if name.rpartition(".")[0] not in layers}
+    state = {name: tensor for name, tensor in measure.distinct(model).items() if name.rpartition(".")[0] not in layers}
     return state | {f"{name}.{key}": tensor for name, layer in layers.items()
                     for key, tensor in layer.state_dict().items()}
-
-
-def _distinct(model: nn.Module) -> dict[str, Tensor]:
-    """The state of a model, a tensor under several names only under its first."""
-    seen, state = set(), {}
-    for name, tensor in model.state_dict().items():
-        place = (tensor.data_ptr(), tensor.shape)
-        if place not in seen or not tensor.numel():
-            state[name] = tensor
-        seen.add(place)
-    return state

@@ -140,7 +140,7 @@ def throughput(timing: Timing | Sequence[float], batch_size: int) -> float:
 
 def state_bytes(state: torch.nn.Module | Mapping[str, torch.Tensor]) -> int:
     """Bytes of the tensors of a state dict, computed: parameters and buffers, a tensor under two names once."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in _distinct(state).values())
+    return sum(tensor.numel() * tensor.element_size() for tensor in distinct(state).values())
 
 
 def size_on_disk(item: torch.nn.Module | Mapping[str, torch.Tensor] | torch.Tensor | str | os.PathLike) -> int:
@@ -156,7 +156,7 @@ def size_on_disk(item: torch.nn.Module | Mapping[str, torch.Tensor] | torch.Tens
         return sum(file.stat().st_size for file in files)
     from safetensors.torch import save_file
 
-    tensors = _distinct({"tensor": item} if isinstance(item, torch.Tensor) else item)
+    tensors = distinct({"tensor": item} if isinstance(item, torch.Tensor) else item)
     # safetensors refuses tensors that share storage; what remains are different views, which a file holds one by one.
     dense = {name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor) for name, tensor in tensors.items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -164,8 +164,11 @@ def size_on_disk(item: torch.nn.Module | Mapping[str, torch.Tensor] | torch.Tens
         return size_on_disk(folder)
 
 
-def _distinct(state) -> dict[str, torch.Tensor]:
-    """The tensors of a module or state dict; those that start at one address with one size are one tensor."""
+def distinct(state: torch.nn.Module | Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a module or state dict, one under several names (same address, size, dtype) only under its first.
+
+    Raises TypeError for anything else, and for tensors of torch.ao's quantized kinds.
+    """
     entries = state.state_dict() if isinstance(state, torch.nn.Module) else state
     if not isinstance(entries, Mapping):
         raise TypeError(f"a module, a state dict or a tensor is needed, not {type(entries).__name__}")

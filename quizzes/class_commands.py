@@ -31,6 +31,9 @@ def opened(out: Path, db: str | None, class_file: Path | None):
                              f"nothing was graded yet, run course grade first, with --out {out}")
     group = classfile.read(class_file) if class_file else None
     gradebook = Gradebook.in_folder(out, db)
+    if db is not None and not gradebook.entries():
+        gradebook.close()
+        raise GradebookError("the database holds no hand-in; give the --db of the grading, or run course grade first")
     if group is not None:
         gradebook.keep("class", group.dumps())
     return gradebook

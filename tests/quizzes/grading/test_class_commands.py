@@ -175,6 +175,7 @@ def test_who_is_left_out_is_named(out, tmp_path):
         (["override", "{out}", "Bob", LESSON, "lesson"], "give POINTS, or --undo"),
         (["report", "{out}", "--class", "{empty}/none.toml"], "none.toml: No such file"),
         (["report", "{out}", "--db", "nosuch://x"], "nosuch: cannot be used as a database"),
+        (["report", "{out}", "--db", "sqlite:///{out}/other.db"], "the database holds no hand-in; give the --db of"),
         (["grade", "{broken}", "--out", "{empty}", "--unsafe-no-sandbox"], "broken.zip is not a zip"),
     ],
 )
