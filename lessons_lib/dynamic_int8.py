@@ -2,7 +2,7 @@
 
 A linear layer on integers, with a scale s for each row of x and a scale t for each row (output channel) of w:
     y[i, j] = (sum over k of codes_x[i, k] * codes_w[j, k]) * s[i] * t[j] + bias[j]
-The sum is exact in int32 (torch._int_mm); the two scales are taken out of it. Both quantizers are symmetric, as in
+The sum is exact in int32 (`product`); the two scales are taken out of it. Both quantizers are symmetric, as in
 `affine`, and there is no zero point.
 Source: B. Jacob et al., 2018, arXiv 1712.05877; scales for each row as in T. Dettmers et al., LLM.int8(), 2022,
 arXiv 2208.07339, section 3.1.
@@ -10,6 +10,7 @@ arXiv 2208.07339, section 3.1.
 
 import copy
 import weakref
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -26,6 +27,13 @@ MOST_TERMS = affine.INT32_MAX // MOST**2        # of a sum that int32 holds what
 # matrices every operation fetches its input from memory again, and half of the gain over FP32 is lost.
 PIECE = 196_608                                 # numbers quantized at a time
 TILE = 98_304                                   # sums of a product at a time, for each thread
+# torch._int_mm is fast with the vector instructions AVX-512 VNNI. Without them torch 2.13 has a plain loop, a hundred
+# times as slow as a product in FP32.
+VNNI = bool(torch.cpu.get_capabilities().get("avx512_vnni"))
+# With the tile instructions AMX, oneDNN also multiplies signed codes by weights that were packed once. Without them it
+# takes its reference loop: seconds for what takes torch._int_mm a millisecond.
+AMX = bool(torch.cpu.get_capabilities().get("amx_int8"))
+EXACT_TERMS = 2**24 // 128**2                   # products of two codes whose sum FP32 holds exactly
 
 
 def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,7 +88,7 @@ def rescaled(codes: torch.Tensor, scales: torch.Tensor, w_codes: torch.Tensor, w
     for start in range(0, len(codes), height):
         rows = slice(start, start + height)
         tile = out[rows]
-        sums = torch._int_mm(codes[rows], w_codes.t(), out=scratch[: len(tile)])
+        sums = product(codes[rows], w_codes, out=scratch[: len(tile)])
         # y = sums * s * t + bias
         tile.copy_(sums).mul_(scales[rows])
         if bias is None:
@@ -90,13 +98,26 @@ def rescaled(codes: torch.Tensor, scales: torch.Tensor, w_codes: torch.Tensor, w
     return out
 
 
+def product(codes: torch.Tensor, w_codes: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """codes (rows, n) @ w_codes (n_out, n).T, both int8: the exact sums, int32 (rows, n_out).
+
+    By torch._int_mm where that is fast. Elsewhere codes are multiplied as FP32 numbers, a stretch of columns at a time
+    so short that every sum is exact; that is as fast as FP32, and no faster.
+    """
+    if VNNI:
+        return torch._int_mm(codes, w_codes.t(), out=out)
+    stretches = zip(codes.split(EXACT_TERMS, dim=1), w_codes.split(EXACT_TERMS, dim=1), strict=True)
+    sums = sum((some.float() @ w_some.float().t()).int() for some, w_some in stretches)
+    return sums if out is None else out.copy_(sums)
+
+
 def _formula(x, w_codes, w_scales, bias) -> torch.Tensor:
     """`int8_linear` in the plainest words: a compiler makes its own pieces, and knows this form of the product."""
     rows = x.reshape(-1, x.shape[-1])
     largest = rows.abs().amax(1, keepdim=True)
     scales = torch.where(largest == 0, 1.0, (largest / MOST).clamp_min(SMALLEST_SCALE))
     codes = (rows * scales.reciprocal()).round().to(torch.int8)
-    out = torch._int_mm(codes, w_codes.t()).float() * scales * w_scales
+    out = product(codes, w_codes).float() * scales * w_scales
     return (out if bias is None else out + bias).reshape(*x.shape[:-1], len(w_codes))
 
 
@@ -186,13 +207,13 @@ def dynamic_int8(model: nn.Module, embeddings: bool = False) -> nn.Module:
     return copied
 
 
+@lru_cache(maxsize=1)
 def can_compile() -> bool:
-    """Whether there is a C++ compiler for `compiled`."""
-    from torch._inductor import cpp_builder, exc
-
+    """Whether `compiled` works here, found out by compiling an addition: that takes a C++ compiler, OpenMP, and the
+    header files of Python."""
     try:
-        return bool(cpp_builder.get_cpp_compiler())
-    except exc.InvalidCxxCompiler:
+        return torch.compile(lambda x: x + 1)(torch.ones(8)).sum().item() == 16
+    except RuntimeError:                        # what all of torch's own errors are
         return False
 
 
@@ -201,25 +222,16 @@ def compiled(model: nn.Module):
 
     Quantizing is merged with whatever comes before it. "Freezing" makes constants of the weights: they are packed once
     for the processor's INT8 instructions, and the product of codes becomes one operation of oneDNN. A model with layers
-    of `Int8Linear` is frozen only where `packs_signed_codes`. A new shape of the input is compiled anew, which takes
-    seconds. Needs a C++ compiler: see `can_compile`.
+    of `Int8Linear` is frozen only with AMX. A new shape of the input is compiled anew, which takes seconds. Needs a C++
+    compiler: see `can_compile`.
     """
     from torch._inductor import config
 
     program = torch.compile(model, dynamic=False)
-    frozen = packs_signed_codes() or not any(isinstance(module, Int8Linear) for module in model.modules())
+    frozen = AMX or not any(isinstance(module, Int8Linear) for module in model.modules())
 
     def run(*args, **kwargs):
         with torch.no_grad(), config.patch(freezing=frozen):
             return program(*args, **kwargs)
 
     return run
-
-
-def packs_signed_codes() -> bool:
-    """Whether oneDNN multiplies signed codes with packed weights here: with the tile instructions of AMX.
-
-    Other processors multiply unsigned codes with signed ones. torch 2.13 packs the weights for that, and for signed
-    codes oneDNN then takes its reference loop: seconds for a product that takes torch._int_mm milliseconds.
-    """
-    return bool(torch.cpu.get_capabilities().get("amx_int8"))

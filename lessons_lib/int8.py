@@ -31,7 +31,20 @@ def torch_ao_dynamic(model: nn.Module) -> nn.Module:
     with startup.without_warnings(HARMLESS):
         from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
+        _choose_engine()
         return quantize_dynamic(model, {nn.Linear: per_channel_dynamic_qconfig}, dtype=torch.qint8)
+
+
+def _choose_engine() -> None:
+    """torch for macOS comes with an engine for quantized layers that nobody has switched on."""
+    if torch.backends.quantized.engine == "none":
+        torch.backends.quantized.engine = next(name for name in torch.backends.quantized.supported_engines
+                                               if name != "none")
+
+
+def _may_overflow() -> bool:
+    found = torch.cpu.get_capabilities()
+    return found.get("architecture") == "x86_64" and not (found.get("avx512_vnni") or found.get("avx_vnni"))
 
 
 def torchao_dynamic(model: nn.Module) -> nn.Module:
@@ -54,6 +67,7 @@ def torch_ao_static(model: nn.Module, batches: Iterable[Batch]) -> nn.Module:
     with startup.without_warnings(HARMLESS):
         from torch.ao.quantization import QuantWrapper, convert, get_default_qconfig, prepare
 
+        _choose_engine()
         copied = copy.deepcopy(model).eval()
         linears = [name for name, module in copied.named_modules() if isinstance(module, nn.Linear)]
         for name in linears:
@@ -70,7 +84,8 @@ def pt2e_static(model: nn.Module, batches: Iterable[Batch]) -> nn.Module:
     """The model by torchao's PT2E: export, prepare, calibrate on the batches, convert. Batch and length may vary.
 
     The result is a graph in which codes are read back to FP32 before each product: right, and slower than FP32 until
-    torch.compile fuses the steps (`compiled`). Layers that read one tensor share one step to codes.
+    torch.compile fuses the steps (`compiled`). Layers that read one tensor share one step to codes. On x86 processors
+    without VNNI instructions, whose sums of two products can overflow 16 bits, codes have 7 bits.
     """
     with startup.without_warnings(HARMLESS), torch.no_grad():
         from torchao.quantization.pt2e import allow_exported_model_train_eval
@@ -83,7 +98,9 @@ def pt2e_static(model: nn.Module, batches: Iterable[Batch]) -> nn.Module:
         batches = list(batches)
         varying = {name: dict.fromkeys(range(2), torch.export.Dim.AUTO) for name in batches[0]}
         exported = torch.export.export(copy.deepcopy(model).eval(), (), batches[0], dynamic_shapes=varying).module()
-        quantizer = X86InductorQuantizer().set_global(get_default_x86_inductor_quantization_config())
+        quantizer = X86InductorQuantizer().set_global(
+            get_default_x86_inductor_quantization_config(reduce_range=_may_overflow())
+        )
         prepared = prepare_pt2e(exported, quantizer)
         _run(prepared, batches)
         converted = convert_pt2e(prepared)

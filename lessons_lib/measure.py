@@ -192,7 +192,7 @@ def peak_memory(function: Callable[[], object]) -> int:
     millisecond, and a shorter peak is missed. What a whole process needs: `memory_by_step`.
     """
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):       # glibc alone; elsewhere the allocator decides
+    with contextlib.suppress(OSError, AttributeError, TypeError):   # glibc alone; elsewhere the allocator decides
         ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")        # resets VmHWM, the high-water mark (man 5 proc)

@@ -26,6 +26,8 @@ def session(path: str | os.PathLike, threads: int = 1) -> "InferenceSession":
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = ERRORS_ONLY
+    # Without VNNI instructions, unsigned times signed codes can overflow 16 bits: there, take the exact way.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base class but this one

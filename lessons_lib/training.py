@@ -43,13 +43,22 @@ def watched() -> Iterator[None]:
         _watched.reset(before)
 
 
-@lru_cache(maxsize=1)
-def fast_bfloat16() -> bool:
-    """Whether this machine multiplies BF16 matrices faster than FP32 ones: by AMX or AVX-512 BF16, or on a GPU.
+def device_type() -> str:
+    """Where `train` computes: "cuda" if there is a GPU and `accelerate launch` started this process, else "cpu".
+
+    A lesson keeps its teachers and tables in the processor's memory, where a loss that needs them must find them.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ       # which the launcher always sets
+    return "cuda" if launched and torch.cuda.is_available() else "cpu"
+
+
+@lru_cache(maxsize=2)
+def fast_bfloat16(device: str = "cpu") -> bool:
+    """Whether a device multiplies BF16 matrices faster than FP32 ones: by AMX or AVX-512 BF16, or on a GPU.
 
     Elsewhere BF16 is emulated and slower than FP32, so training stays in FP32.
     """
-    if torch.cuda.is_available():
+    if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
@@ -57,7 +66,7 @@ def fast_bfloat16() -> bool:
 
 def bfloat16_where_fast(device: str = "cpu") -> torch.autocast:
     """What a forward pass of training runs in: BF16 autocast where `fast_bfloat16` says so, else nothing."""
-    return torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16())
+    return torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device))
 
 
 def trim_padding(batch: Batch) -> Batch:
@@ -167,7 +176,8 @@ def train(
     if not trained:
         raise ValueError("No parameter of the model requires a gradient, so there is nothing to train.")
     device = trained[0].device
-    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "bfloat16": fast_bfloat16()}
+    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed} | {
+        "bfloat16": fast_bfloat16(device_type())}
     kept = Checkpoint(checkpoint, _fingerprint(model, data, settings)) if checkpoint is not None else None
     state = kept.load() if kept else None
     history = History(state["losses"], state["seconds"]) if state else History()
@@ -189,7 +199,7 @@ def _loop(model, trained, loader, loss, *, steps, lr, seed, history, state, kept
     from tqdm.auto import tqdm
 
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
+        cpu=device_type() == "cpu",
         mixed_precision="no",  # autocast below, because accelerate fixes its own for the whole process
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )

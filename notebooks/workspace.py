@@ -1,4 +1,6 @@
-"""Copy the lessons into workspace/, where they are solved. A copy that is there already is never touched.
+"""Copy the lessons into workspace/, where they are solved, and make JupyterLab ready for them.
+
+A copy that is there already is never touched.
 
     python notebooks/workspace.py [FOLDER]          into FOLDER in place of workspace/
 """
@@ -21,6 +23,19 @@ def copy_new(source: Path = NOTEBOOKS, target: Path = WORKSPACE) -> list[Path]:
     return [copy for _, copy in missing]
 
 
+def ready_jupyterlab(environment: Path = Path(sys.prefix)) -> None:
+    """Give the JupyterLab of a virtual environment the course's settings, in place of those that came with it."""
+    # The course needs no network, so JupyterLab asks for neither news nor newer versions.
+    settings = environment / "share/jupyter/lab/settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(NOTEBOOKS / "jupyterlab.json", settings / "overrides.json")
+    # nbgrader is here as a library, for `course export`; its buttons for instructors stay out of the lessons.
+    (environment / "etc/jupyter/jupyter_server_config.d/nbgrader.json").unlink(missing_ok=True)
+    shutil.rmtree(environment / "share/jupyter/labextensions/@jupyter/nbgrader", ignore_errors=True)
+
+
 if __name__ == "__main__":
+    if sys.prefix != sys.base_prefix:           # elsewhere it may be everybody's JupyterLab, and stays as it is
+        ready_jupyterlab()
     for copy in copy_new(target=Path(sys.argv[1]) if len(sys.argv) > 1 else WORKSPACE):
         print(f"new lesson: {copy.parent.name}/{copy.name}")

@@ -54,7 +54,8 @@ def next_exercise(
     place = copies.place(row.number, item, workspace or copies.FOLDER)
     typer.echo(f"Next: {item}{worth}, in lesson {row.number} {row.title}")
     if place.address is None:
-        typer.echo(f"It stands in {place.notebook.name}. `make lab` opens the lessons.")
+        typer.echo(f"It stands in {place.notebook.name}. `make lab` opens the lessons, and so does "
+                   "`jupyter lab --notebook-dir=workspace`.")
     else:
         typer.echo(place.address)
         if browser:

@@ -24,6 +24,8 @@ def _session(data: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    # Without VNNI instructions, unsigned times signed codes can overflow 16 bits: there, take the exact way.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     # A file may also be in a format of ONNX Runtime's own, which was not looked into.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

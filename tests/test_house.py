@@ -88,7 +88,7 @@ def test_recipes_need_only_what_the_sandbox_has():
 
 
 def test_packages_import_at_once_and_load_nothing_heavy():
-    code = "import sys, lessons_lib, quizzes; print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
+    code = "import sys, lessons_lib, quizzes; print(*sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     seconds = []
     for _ in range(5):
         before = os.times()

@@ -521,8 +521,9 @@ plots.bars(gains, marks={"as fast as FP32": 1}, xlabel="times as fast as FP32, 9
 
 # %%
 found = torch.cpu.get_capabilities()
-known = [name for name in ("f16c", "avx512_fp16", "avx512_bf16", "amx_fp16", "amx_bf16") if found.get(name)]
-plots.note(f"Measured on {measure.machine()['processor']}, {at_threads}. Of the instructions for 16-bit floats on x86 it "
+known = [name for name in ("f16c", "avx512_fp16", "avx512_bf16", "amx_fp16", "amx_bf16", "fp16_arith", "bf16")
+         if found.get(name)]
+plots.note(f"Measured on {measure.machine()['processor']}, {at_threads}. Of the instructions for 16-bit floats it "
            f"has: {', '.join(known) or 'none'}. `f16c` converts, `avx512` multiplies vectors, `amx` multiplies whole "
            "matrices. On another processor the two formats may change places, or both may be slower than FP32.")
 

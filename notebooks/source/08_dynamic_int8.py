@@ -76,7 +76,8 @@ quiz.check(quantize_rows)
 # $$y_{ij} = \sum_k x_{ik} w_{jk} + b_j \approx s_i\, t_j \sum_k q_{ik}\, p_{jk} + b_j$$
 #
 # `torch._int_mm` multiplies two int8 matrices and adds up in int32. The underscore says that torch does not promise to
-# keep the name. It is the door to the processor's INT8 instructions.
+# keep the name. On processors with the instructions AVX-512 VNNI it is the door to them. On others it is slow, and
+# there the library's `dynamic_int8.product` gives the same sums by FP32 products of the codes.
 
 # %%
 weight = torch.tensor([[0.5, -0.1, 0.3, 0.2], [0.02, 0.04, -0.01, 0.03]])
@@ -216,7 +217,7 @@ plots.note(f"Measured on {at_threads}. Ours is {against:.2f} times as fast as to
 def three_lines(x, w_codes, w_scales, bias):
     scales = x.abs().amax(1, keepdim=True) / 127
     codes = (x / scales).round().to(torch.int8)
-    return torch._int_mm(codes, w_codes.t()) * scales * w_scales + bias
+    return dynamic_int8.product(codes, w_codes) * scales * w_scales + bias
 
 parts = (small.codes, small.scales, small.bias)
 one_layer = measure.compare({"FP32": lambda: layer(x), "three lines": lambda: three_lines(x, *parts),
@@ -259,8 +260,9 @@ if dynamic_int8.can_compile():
     plots.note(f"INT8 alone gives {merged_gains['INT8'].value:.2f} times, compiling alone {alone.value:.2f} times, both together "
                f"{both.value:.2f} times. Fewer bits to multiply and fewer ways to memory are two different things.")
 else:
-    plots.note("There is no C++ compiler here, so nothing was compiled. On Debian and Ubuntu: `apt install g++`; on macOS: "
-               "`xcode-select --install`.")
+    plots.note("torch cannot compile here, so nothing was compiled. It needs a C++ compiler, OpenMP and Python's header "
+               "files. On Debian and Ubuntu: `apt install g++ python3-dev`; on macOS: `xcode-select --install` and "
+               "`brew install libomp`.")
 
 # %% [markdown]
 # ## Where does it lose?
@@ -364,10 +366,13 @@ equal = torch.equal(torch._int_mm(left, right_codes), as_int[0] @ as_int[1])
 
 # %%
 found = torch.cpu.get_capabilities()
-known = [name for name in ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "dot") if found.get(name)]
+known = [name for name in ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "dot", "i8mm") if found.get(name)]
 plots.note(f"Equal sums: {equal}. Against FP32 the int8 product is {speed['int8'].value:.1f} times as fast, the int32 product "
            f"{speed['int32'].value:.2f} times. Of the instructions that multiply 8-bit numbers this processor has: "
-           f"{', '.join(known) or 'none that torch reports'}. `vnni` multiplies and adds vectors, `amx` whole matrices.")
+           f"{', '.join(known) or 'none that torch reports'}. `vnni` multiplies and adds vectors, `amx` whole matrices. "
+           + ("`torch._int_mm` uses them." if dynamic_int8.VNNI else
+              "`torch._int_mm` asks for `avx512_vnni` and is a plain loop without. So the INT8 layers of this lesson multiply "
+              "their codes as FP32 numbers here: fewer bytes, the same sums, and no gain in time."))
 
 # %% [markdown]
 # ## Does it save energy?

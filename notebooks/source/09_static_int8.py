@@ -532,7 +532,7 @@ plots.note(f"In FP32 the smoothed model gives the same logits, to {apart:.0e}. T
 # prepared = prepare_pt2e(exported, quantizer)        # an X86InductorQuantizer, here
 # for batch in batches: prepared(**batch)
 # converted = convert_pt2e(prepared)
-# fused = torch.compile(converted)                    # only now is it fast
+# fused = torch.compile(converted)                    # only now is it fast, on x86
 # ```
 #
 # One module of this course knows both libraries, `lessons_lib/int8.py`.

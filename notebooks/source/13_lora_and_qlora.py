@@ -521,8 +521,9 @@ table(side_by_side(both), "QLoRA, a step of 4 articles; the last column of 2")
 
 # %%
 expected_peak, found_peak = both["checkpointing"]["peak"]
-plots.note(f"Here the measured peak is {found_peak / expected_peak - 1:.0%} above the computed one. Leave room for that when "
-           "you plan.")
+above = found_peak / expected_peak - 1
+plots.note(f"Here the measured peak is {abs(above):.0%} {'above' if above >= 0 else 'below'} the computed one. Leave room "
+           "for such a difference when you plan.")
 
 # %%
 saved = 1 - both["checkpointing"]["peak"][1] / both["all kept"]["peak"][1]

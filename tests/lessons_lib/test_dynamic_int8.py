@@ -2,6 +2,9 @@
 
 import copy
 import math
+import os
+import subprocess
+import sys
 
 import numpy
 import pytest
@@ -192,7 +195,8 @@ def test_bad_input_is_refused_with_words(words, call):
 def test_compiled_gives_the_same_with_packed_weights_where_they_are_fast(monkeypatch, tiles, called, other):
     from torch._inductor.utils import run_and_get_code
 
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": tiles})
+    monkeypatch.setattr(dynamic_int8, "AMX", tiles)
+    monkeypatch.setattr(dynamic_int8, "VNNI", True)
     torch._dynamo.reset()
     torch.manual_seed(0)
     layer = dynamic_int8.dynamic_int8(nn.Sequential(nn.Linear(512, 256), nn.GELU()))
@@ -201,6 +205,38 @@ def test_compiled_gives_the_same_with_packed_weights_where_they_are_fast(monkeyp
     out, (code,) = run_and_get_code(dynamic_int8.compiled(layer), x)
     torch.testing.assert_close(out, layer(x), rtol=1e-5, atol=1e-5)
     assert called in code and other not in code
+
+
+@pytest.mark.parametrize("vnni", [dynamic_int8.VNNI, False])
+@pytest.mark.parametrize("given", [True, False])
+def test_the_product_of_codes_is_exact_with_and_without_vnni(monkeypatch, vnni, given):
+    monkeypatch.setattr(dynamic_int8, "VNNI", vnni)
+    codes = torch.full((32, 3000), -128, dtype=torch.int8)
+    codes[1] = torch.randint(-128, 128, (3000,), dtype=torch.int8)
+    w_codes = codes[:24].clone()
+    out = torch.empty(32, 24, dtype=torch.int32) if given else None
+    sums = dynamic_int8.product(codes, w_codes, out)
+    assert torch.equal(sums, codes.int() @ w_codes.int().t()) and sums.dtype == torch.int32
+    assert not given or sums.data_ptr() == out.data_ptr()
+
+
+@pytest.mark.parametrize("vnni", [dynamic_int8.VNNI, False])
+def test_layers_are_never_left_to_a_plain_loop(monkeypatch, vnni):
+    """A loop over single codes would take a hundred times as long as FP32."""
+    monkeypatch.setattr(dynamic_int8, "VNNI", vnni)
+    layer, x = nn.Linear(512, 512), torch.randn(256, 512)
+    ours = dynamic_int8.Int8Linear(layer)
+    run = measure.compare({"FP32": lambda: layer(x), "INT8": lambda: ours(x)}, repeats=5, warmup=2)
+    assert run.ratio("INT8", "FP32").value < 10
+
+
+@pytest.mark.needs("g++")
+def test_without_a_compiler_nothing_can_be_compiled(tmp_path):
+    code = "from lessons_lib import dynamic_int8; print(dynamic_int8.can_compile())"
+    for path, answer in ((os.environ["PATH"], "True"), (str(tmp_path), "False")):
+        without = os.environ | {"PATH": path, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / answer)}
+        run = subprocess.run([sys.executable, "-c", code], env=without, capture_output=True, text=True, check=True)
+        assert run.stdout.strip() == answer
 
 
 @pytest.mark.needs("g++")

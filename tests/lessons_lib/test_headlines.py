@@ -22,7 +22,7 @@ def model():
 
 
 def in_fp32(monkeypatch):
-    monkeypatch.setattr(training, "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(training, "fast_bfloat16", lambda *_: False)
 
 
 def test_a_row_is_the_articles_start_the_question_the_headline_and_its_end(data):

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,6 +88,26 @@ def test_observers_of_torch_ao_can_be_asked(outlier):
     assert (scale, zero_point) == (pytest.approx((max(3, outlier) + 1) / 255), round(255 / (max(3, outlier) + 1)))
     follows = int8.torch_ao_qparams("MovingAverageMinMaxObserver", data, averaging_constant=0.5)[0]
     assert follows < scale
+
+
+@pytest.mark.parametrize(("engine", "chosen"), [("none", "qnnpack"), ("x86", "x86")])
+def test_an_engine_is_chosen_where_torch_has_none_switched_on(monkeypatch, block, engine, chosen):
+    """As torch for macOS comes; here it cannot be switched off, so the test stands in for its settings."""
+    settings = SimpleNamespace(engine=engine, supported_engines=["none", "qnnpack", "x86"])
+    monkeypatch.setattr(torch.backends, "quantized", settings)
+    int8.torch_ao_dynamic(block)
+    assert settings.engine == chosen
+
+
+@pytest.mark.parametrize(("found", "may"), [({"architecture": "x86_64", "avx2": True}, True),
+                                            ({"architecture": "x86_64", "avx_vnni": True}, False),
+                                            ({"architecture": "x86_64", "avx512_vnni": True}, False),
+                                            ({"architecture": "aarch64"}, False)])
+def test_codes_have_seven_bits_where_sums_may_overflow(monkeypatch, block, batches, found, may):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    graph = int8.pt2e_static(block, batches)
+    steps = [node.args for node in graph.graph.nodes if "quantize_per_tensor" in str(node.target)]
+    assert {args[4] for args in steps} == {127 if may else 255}
 
 
 @pytest.mark.needs("c++")

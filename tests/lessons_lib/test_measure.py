@@ -1,5 +1,6 @@
 """Time, bytes and memory: against known waits, known sizes and known allocations."""
 
+import itertools
 import statistics
 import time
 
@@ -34,19 +35,19 @@ def test_percentile_refuses(samples, p):
         measure.percentile(samples, p)
 
 
-def test_latency_measures_a_known_wait_after_the_warm_up():
-    calls = []
+def test_latency_is_of_each_call_after_the_warm_up(monkeypatch):
+    """Against a clock that only the calls move: 50 ms each in the warm-up, then 1, 2, ... 20 ms."""
+    clock = [0]
+    waits = [50, 50, *range(1, 21)]
+    monkeypatch.setattr("time.perf_counter_ns", lambda: clock[0])
 
     def wait():
-        calls.append(None)
-        time.sleep(0.05 if len(calls) <= 2 else 0.005)
+        clock[0] += 1_000_000 * waits.pop(0)
 
     timing = measure.latency(wait, repeats=20, warmup=2)
-    assert len(calls) == 22
-    assert len(timing.samples) == 20
-    assert 5.0 <= timing.p50 < 15.0
-    assert timing.p50 <= timing.p95 <= timing.p99
-    assert max(timing.samples) < 50.0
+    assert waits == []
+    assert timing.samples == tuple(range(1, 21))
+    assert (timing.p50, timing.p95) == (10.5, pytest.approx(19.05))
     assert timing.threads == torch.get_num_threads()
     assert "p95" in repr(timing)
 
@@ -59,11 +60,22 @@ def test_compare_takes_turns_in_a_changing_order():
     assert set(rounds) == {"ab", "ba"}
 
 
-def test_ratio_is_how_many_times_as_long_and_its_interval_holds_it():
-    found = measure.compare({"slow": lambda: time.sleep(0.004), "fast": lambda: time.sleep(0.002)}, repeats=20)
+def test_a_real_wait_is_measured():
+    timing = measure.latency(lambda: time.sleep(0.005), repeats=5, warmup=1)
+    assert min(timing.samples) >= 5.0
+
+
+def test_ratio_is_how_many_times_as_long_and_its_interval_holds_it(monkeypatch):
+    clock, spent = [0], itertools.count(1_000_000, 10_000)
+    monkeypatch.setattr("time.perf_counter_ns", lambda: clock[0])
+
+    def take(times):
+        clock[0] += times * next(spent)
+
+    found = measure.compare({"slow": lambda: take(2), "fast": lambda: take(1)}, repeats=20)
     ratio = found.ratio("slow", "fast")
     assert ratio.low <= ratio.value <= ratio.high
-    assert 1.5 < ratio.value < 2.3
+    assert 1.9 < ratio.value < 2.1
     assert found.ratio("fast", "slow").value == pytest.approx(1 / ratio.value, rel=0.1)
     with pytest.raises(ValueError, match="not compared"):
         found.ratio("slow", "faster")

@@ -33,7 +33,7 @@ def batch():
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("method", qlora.METHODS)
 def test_every_part_is_what_is_counted_within_15_percent(method, checkpointing, compute, monkeypatch):
-    monkeypatch.setattr(training, "fast_bfloat16", lambda: compute == BF16)
+    monkeypatch.setattr(training, "fast_bfloat16", lambda *_: compute == BF16)
     counted = memory_parts.count(tiny(method, checkpointing), batch())
     parts = memory_parts.computed(Shape.of(CONFIG), method, ROWS, batch()["input_ids"].shape[1], WRITTEN, 4,
                                   checkpointing, compute)
@@ -79,7 +79,7 @@ def test_what_cannot_be_computed_is_refused(settings, words):
 
 
 def test_checkpointing_changes_no_gradient(monkeypatch):
-    monkeypatch.setattr(training, "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(training, "fast_bfloat16", lambda *_: False)
     found = []
     for checkpointing in (False, True):
         model = tiny("qlora", checkpointing).train()

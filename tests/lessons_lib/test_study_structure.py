@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lessons_lib import heads, importance, models, study_magnitude, training
+from lessons_lib import heads, importance, study_magnitude
 from lessons_lib import study_structure as grid
 
 STUDY = grid.STUDY
@@ -93,8 +93,9 @@ def test_scores_are_those_of_the_answers_kept(table):
     assert study_magnitude.score(table, [row]).value == pytest.approx(100 * row["quality"], abs=0.01)
 
 
-def test_the_table_rests_on_this_teacher(table):
-    assert table.inputs["teacher"] == training.state_sha256(models.topic_teacher().state_dict())
+def test_the_table_rests_on_these_sentences(table):
+    """The teacher is left out: another kind of processor rounds otherwise, and trains another one to the bit."""
+    assert table.inputs | {"teacher": ""} == grid.inputs() | {"teacher": ""}
 
 
 def test_the_cheap_cell_computed_here_falls_within_the_spread_of_the_table():

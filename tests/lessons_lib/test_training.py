@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from lessons_lib import checkpoints
+from lessons_lib import checkpoints, training
 from lessons_lib.training import learning_rate_factor, train, trim_padding
 
 
@@ -140,7 +140,7 @@ def test_a_killed_process_is_resumed(tmp_path):
 import os, sys, torch
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from test_training import loss, network, run
-from lessons_lib import checkpoints
+from lessons_lib import checkpoints, training
 checkpoints.SECONDS_BETWEEN = 0.0
 draw = torch.Generator().manual_seed(0)
 x = torch.randn(50, 8, generator=draw)
@@ -298,3 +298,22 @@ def test_a_distillation_under_accelerate_launch_has_the_losses_of_one_process(tm
     assert alone[-1] < 0.8 * alone[0]
     assert (together - alone).abs().mean() < (reordered - alone).abs().mean() / 5
     assert torch.allclose(together, alone, rtol=2e-2)  # BF16 rounds the two halves differently
+
+
+@pytest.mark.parametrize(("gpu", "launched", "device"),
+                         [(True, False, "cpu"), (True, True, "cuda"), (False, True, "cpu")])
+def test_a_gpu_is_used_only_under_the_launcher(monkeypatch, gpu, launched, device):
+    """A lesson's teachers and tables live in the processor's memory."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if launched:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert training.device_type() == device
+
+
+def test_of_bfloat16_each_device_is_asked_for_itself(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    training.fast_bfloat16.cache_clear()
+    assert (training.fast_bfloat16(), training.fast_bfloat16("cuda")) == (False, True)
+    training.fast_bfloat16.cache_clear()

@@ -82,3 +82,16 @@ def test_working_copies_are_never_overwritten(workspace, tmp_path):
     (lessons / "01_b.ipynb").write_text("newer")
     assert [path.name for path in workspace.copy_new(lessons, mine)] == ["01_b.ipynb"]
     assert (mine / "00_a.ipynb").read_text() == "my answers"
+
+
+def test_jupyterlab_asks_nobody_on_the_network_and_has_no_buttons_for_instructors(workspace, tmp_path):
+    buttons = tmp_path / "share/jupyter/labextensions/@jupyter/nbgrader/package.json"
+    server = tmp_path / "etc/jupyter/jupyter_server_config.d/nbgrader.json"
+    for file in (buttons, server):
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+    for _ in range(2):
+        workspace.ready_jupyterlab(tmp_path)
+        assert not buttons.parent.exists() and not server.exists()
+        settings = json.loads((tmp_path / "share/jupyter/lab/settings/overrides.json").read_text(encoding="utf-8"))
+        assert settings["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
