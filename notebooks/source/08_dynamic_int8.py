@@ -202,7 +202,8 @@ plots.bars(gains, marks={"as fast as FP32": 1}, xlabel="times as fast as FP32, 9
 
 # %%
 plots.note(f"Measured on {at_threads}. Ours is {against:.2f} times as fast as torch.ao, where a linear layer is one operation "
-           "written in C++.")
+           "written in C++." + ("" if dynamic_int8.VNNI else " Ours multiplies the codes as FP32 numbers here, for want of "
+                                "AVX-512 VNNI."))
 
 # %% [markdown]
 # ### What did it take?
