@@ -102,7 +102,7 @@ def product(codes: torch.Tensor, w_codes: torch.Tensor, out: torch.Tensor | None
     """codes (rows, n) @ w_codes (n_out, n).T, both int8: the exact sums, int32 (rows, n_out).
 
     By torch._int_mm where that is fast. Elsewhere codes are multiplied as FP32 numbers, a stretch of columns at a time
-    so short that every sum is exact; that is as fast as FP32, and no faster.
+    so short that every sum is exact. That is slower than FP32, because codes become FP32 numbers first.
     """
     if VNNI:
         return torch._int_mm(codes, w_codes.t(), out=out)

@@ -35,9 +35,10 @@ def call(function: Callable[..., Any], *arguments: Any, environment: dict[str, s
             status = _follow([sys.executable, "-u", "-c", PROGRAM, asked], written, os.environ | (environment or {}),
                              steps)
         if status:
-            # A process that was killed, as when memory runs out, says nothing.
-            said = errors.read_text().strip().splitlines() or [f"it ended without a word, with status {status}"]
-            raise RuntimeError(f"{function.__name__} failed in the fresh process: {said[-1]}")
+            # A process that was killed, as when memory runs out, does not say so; a progress bar may be its last line.
+            said = errors.read_text().strip().splitlines() if status > 0 else []
+            why = said[-1] if said else f"it ended without a word, with status {status}"
+            raise RuntimeError(f"{function.__name__} failed in the fresh process: {why}")
         return json.loads(answer.read_text())
 
 
@@ -45,8 +46,9 @@ def _follow(command: list[str], errors, environment: dict[str, str], steps: int)
     """Run a command to its end, a bar over the lines that it prints; returns its status."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True) as process:
         try:
-            for _ in bars.over(process.stdout, "in a fresh process", "step", total=steps):
-                pass
+            for _ in bars.over(range(steps), "in a fresh process", "step"):
+                process.stdout.readline()
+            process.stdout.read()                               # to the end
         except BaseException:
             process.kill()
             raise

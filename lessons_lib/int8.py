@@ -36,7 +36,7 @@ def torch_ao_dynamic(model: nn.Module) -> nn.Module:
 
 
 def _choose_engine() -> None:
-    """torch for macOS comes with an engine for quantized layers that nobody has switched on."""
+    """Switch an engine for quantized layers on where torch has none on, as on macOS."""
     if torch.backends.quantized.engine == "none":
         torch.backends.quantized.engine = next(name for name in torch.backends.quantized.supported_engines
                                                if name != "none")
@@ -85,7 +85,7 @@ def pt2e_static(model: nn.Module, batches: Iterable[Batch]) -> nn.Module:
 
     The result is a graph in which codes are read back to FP32 before each product: right, and slower than FP32 until
     torch.compile fuses the steps (`compiled`). Layers that read one tensor share one step to codes. On x86 processors
-    without VNNI instructions, whose sums of two products can overflow 16 bits, codes have 7 bits.
+    without VNNI instructions, where sums of two products can overflow 16 bits, codes of activations have 7 bits.
     """
     with startup.without_warnings(HARMLESS), torch.no_grad():
         from torchao.quantization.pt2e import allow_exported_model_train_eval

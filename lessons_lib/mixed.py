@@ -25,8 +25,10 @@ def sensitivity(evaluate: Callable, layers: Sequence[str], bits: Sequence[int]) 
     is asked once: the untouched model first, then layer by layer, in the order of bits. A progress bar counts layers.
     """
     untouched = evaluate(None, 0)
-    watched = bars.over(layers, "measuring", "layer")
-    return {layer: {b: evaluate(layer, b) - untouched for b in bits} for layer in watched}
+    found = {}
+    for layer in bars.over(layers, "measuring", "layer"):
+        found[layer] = {b: evaluate(layer, b) - untouched for b in bits}
+    return found
 
 
 def allocate_bits(costs: Costs, budget: float) -> Widths:

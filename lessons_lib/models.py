@@ -114,14 +114,13 @@ def predict_logits(
     """FP32 logits (N, topics) in the order of the texts, computed in eval mode; the model's mode is put back."""
     data = tokenize(texts, max_length)
     by_length = data["attention_mask"].sum(dim=1).argsort(stable=True)  # batches of like lengths need little padding
-    was_training = model.training
+    was_training, logits = model.training, []
     model.eval()
     try:
         with torch.inference_mode():
-            logits = [
-                model(**training.trim_padding({name: tensor[rows] for name, tensor in data.items()})).float()
-                for rows in bars.over(by_length.split(batch_size), "reading", "batch")
-            ]
+            for rows in bars.over(by_length.split(batch_size), "reading", "batch"):
+                batch = training.trim_padding({name: tensor[rows] for name, tensor in data.items()})
+                logits.append(model(**batch).float())
     finally:
         model.train(was_training)
     return torch.cat(logits)[by_length.argsort()]  # outside inference mode, so that a loss may be built on the result

@@ -44,12 +44,14 @@ def watched() -> Iterator[None]:
 
 
 def device_type() -> str:
-    """Where `train` computes: "cuda" if there is a GPU and `accelerate launch` started this process, else "cpu".
+    """Where `train` computes: "cuda" if there is a GPU and `accelerate launch` started this process, not told --cpu;
+    else "cpu".
 
     A lesson keeps its teachers and tables in the processor's memory, where a loss that needs them must find them.
     """
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ       # which the launcher always sets
-    return "cuda" if launched and torch.cuda.is_available() else "cpu"
+    refused = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
+    return "cuda" if launched and not refused and torch.cuda.is_available() else "cpu"
 
 
 @lru_cache(maxsize=2)
@@ -176,8 +178,8 @@ def train(
     if not trained:
         raise ValueError("No parameter of the model requires a gradient, so there is nothing to train.")
     device = trained[0].device
-    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed} | {
-        "bfloat16": fast_bfloat16(device_type())}
+    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed,
+                "bfloat16": fast_bfloat16(device_type())}
     kept = Checkpoint(checkpoint, _fingerprint(model, data, settings)) if checkpoint is not None else None
     state = kept.load() if kept else None
     history = History(state["losses"], state["seconds"]) if state else History()

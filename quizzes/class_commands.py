@@ -30,13 +30,18 @@ def opened(out: Path, db: str | None, class_file: Path | None):
         raise GradebookError(f"{out} holds no gradebook; if it was graded with --db, give the same --db here; if "
                              f"nothing was graded yet, run course grade first, with --out {out}")
     group = classfile.read(class_file) if class_file else None
+    if db is not None and _is_missing(db):
+        raise GradebookError(f"there is no database {db}; give the --db of the grading, or run course grade first")
     gradebook = Gradebook.in_folder(out, db)
-    if db is not None and not gradebook.entries():
-        gradebook.close()
-        raise GradebookError("the database holds no hand-in; give the --db of the grading, or run course grade first")
     if group is not None:
         gradebook.keep("class", group.dumps())
     return gradebook
+
+
+def _is_missing(db: str) -> bool:
+    """Whether a database in a file is not there; to open it would make an empty one."""
+    _, is_file, path = db.partition("sqlite:///")
+    return bool(is_file) and not Path(path).is_file()
 
 
 @app.command()

@@ -373,7 +373,7 @@ plots.note(f"Equal sums: {equal}. Against FP32 the int8 product is {speed['int8'
            f"{', '.join(known) or 'none that torch reports'}. `vnni` multiplies and adds vectors, `amx` whole matrices. "
            + ("`torch._int_mm` uses them." if dynamic_int8.VNNI else
               "`torch._int_mm` asks for `avx512_vnni` and is a plain loop without. So the INT8 layers of this lesson multiply "
-              "their codes as FP32 numbers here: fewer bytes, the same sums, and no gain in time."))
+              "their codes as FP32 numbers here: fewer bytes, the same sums, and some time lost."))
 
 # %% [markdown]
 # ## Does it save energy?

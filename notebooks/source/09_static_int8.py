@@ -557,8 +557,9 @@ table([{"model": name, "bytes of the file": size, "% of FP32": 100 * size / size
 # %%
 embedded = measure.state_bytes(teacher.encoder.embeddings) / measure.state_bytes(teacher)
 plots.note(f"More than half of each file is the table of embeddings, {embedded:.0%} of the FP32 model, which no linear "
-           "layer holds. Lesson 08 shows it at 8 bits. torch.ao's static path uses 7 of 8 bits on x86, so that sums "
-           "of two products fit 16 bits on older processors.")
+           "layer holds. Lesson 08 shows it at 8 bits. torch.ao's static path uses 7 of 8 bits for activations on x86, "
+           "so that sums of two products fit 16 bits on older processors. PT2E does so where that is needed, on x86 "
+           "without VNNI.")
 
 # %% [markdown]
 # ## Is static faster than dynamic?
@@ -609,7 +610,8 @@ plots.bars(block_speed, marks={"as fast as FP32": 1}, xlabel="times as fast as F
                + ", ".join(f"{name} {gain.value:.2f}" for name, gain in block_speed.items()) + ".")
 
 # %%
-plots.note("There is no C++ compiler here, so PT2E stays a graph that reads codes back to FP32 before each product." if
+plots.note("torch cannot compile here (lesson 08 says what it needs), so PT2E stays a graph that reads codes back to FP32 "
+           "before each product." if
            "PT2E, static, compiled" not in turns else
            "The same graph, compiled and not: without the compiler every code is read back to FP32 before the product, "
            f"which takes {one_block.ratio('PT2E, not compiled', 'FP32').value:.1f} times as long as FP32. Compiled, "

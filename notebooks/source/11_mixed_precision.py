@@ -263,7 +263,8 @@ def answers_of_file(name, chosen):
     return models.predict_logits(mixed_model.restore(copied, load(content)), texts).log_softmax(-1)
 
 log_p = {"FP32": log_probabilities(texts)}
-log_p |= {name: answers_of_file(name, allocations[name]) for name in bars.over(allocations, "reading", "file")}
+for name in bars.over(allocations, "reading", "file"):
+    log_p[name] = answers_of_file(name, allocations[name])
 right = {name: (rounded.argmax(1) == topics).int().tolist() for name, rounded in log_p.items()}
 apart = {name: divergence(log_p["FP32"], log_p[name]) for name in allocations}
 

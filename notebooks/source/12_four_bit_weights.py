@@ -266,11 +266,11 @@ plots.bars(times, log_x=True, marks={"bitsandbytes": 1}, xlabel="time, bitsandby
                for what, row in times.items()) + ".")
 
 # %% [markdown]
-# Reading back is what a C++ loop does better. In torch it takes three passes over memory: bytes become indices, indices become values,
-# values are multiplied by their scale. bitsandbytes has one loop in C++. On processors with AVX-512 it keeps the
-# sixteen values in a vector register, picks from it by shuffling, multiplies and stores. Closing the gap takes such a
-# loop. `torch.compile` writes loops too. It was tried while this lesson was written: its loop did not find this
-# shuffle, and came out slower than the table above.
+# Reading back stays slower: a loop in C++ does it better. In torch it takes three passes over memory: bytes become
+# indices, indices become values, values are multiplied by their scale. bitsandbytes has one loop in C++. On processors
+# with AVX-512 it keeps the sixteen values in a vector register, picks from it by shuffling, multiplies and stores.
+# Closing the gap takes such a loop. `torch.compile` writes loops too. It was tried while this lesson was written: its
+# loop did not find this shuffle, and came out slower than the table above.
 
 # %% [markdown]
 # ## What does a rounded weight do to the output?
@@ -724,7 +724,8 @@ table({"cut off": refused(cut, models.topic_student(6, init="scratch")),
 # with FP32, for one row of input, and for 32?
 #
 # The contenders: FP32; our `Linear4bit`, which reads the weight back and then multiplies in FP32; bitsandbytes' layer,
-# which does the same in one kernel, in BF16 where the processor has instructions for it; and a kernel that torch has for 4-bit groups, in BF16 as well.
+# which does the same in one kernel, in BF16 where the processor has instructions for it; and a kernel that torch has
+# for 4-bit groups, in BF16 as well.
 
 # %%
 gptq_layer = compact["GPTQ, groups"].get_submodule(chosen)

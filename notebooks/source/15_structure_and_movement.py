@@ -605,8 +605,9 @@ tables.table([{"way": way} | {f"{lr:g}": f"{100 * quality:.1f}"
              f"Accuracy on validation data at {study_movement.TUNED_AT:.0%}, by learning rate (%)")
 
 # %% [markdown]
-# One cell of each way, live, at the highest sparsity. The three runs of movement lie so far apart that the range in
-# which one more is expected says little about yours. That of magnitude is narrow enough to tell.
+# One cell of each way, live, at the highest sparsity. Three runs are few, so the range in which one more is expected is
+# wide. Those of movement lie so far apart that theirs covers every accuracy and can tell nothing; that of magnitude can
+# be missed.
 
 # %%
 ends = {way: study_movement.cell(way, study_movement.SPARSITIES[-1], study_movement.SEEDS[0]) for way in movement.WAYS}

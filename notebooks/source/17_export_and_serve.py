@@ -434,18 +434,18 @@ table({name: {"status": answer.status_code, "answer": answer.json().get("error")
 # at random times at a given rate, whatever the server answers. People do not know of one another, either. A test that
 # waits for each answer before it sends the next slows down together with the server, and never sees the queue.
 #
-# The rates follow from what FP32 managed above, 16 at a time: from a quarter of it to twice as many, for a second and
-# a half each. Predict: what happens to the p95 where the offered load passes what the server can do?
+# The rates follow from what FP32 managed above, 16 at a time: from a quarter of it to twice as many, each for a
+# second at most. Predict: what happens to the p95 where the offered load passes what the server can do?
 
 # %%
 capacity = rates["FP32"]["16 at a time"]
 offered = [round(capacity * share) for share in (0.25, 0.5, 0.8, 1.2, 2)]
-loads, pages = {}, {}
-for name in ("FP32", "dynamic INT8"):
+loads, pages = {"FP32": [], "dynamic INT8": []}, {}
+for name, load in loads.items():
     with topic_server.running(files[name]) as address:
         load_test.drive(address, texts, offered[0], 0.5)                 # warms up
-        loads[name] = [load_test.drive(address, texts, rate, min(1.0, 4000 / rate))
-                       for rate in bars.over(offered, f"driving {name}", "rate")]
+        for rate in bars.over(offered, f"driving {name}", "rate"):
+            load.append(load_test.drive(address, texts, rate, min(1.0, 4000 / rate)))
         pages[name] = httpx.get(f"{address}/metrics", **patient).text
 
 # %%

@@ -204,6 +204,12 @@ def test_threads_are_those_asked_for(exported):
     assert onnx_runtime.session(exported, 2).get_session_options().intra_op_num_threads == 2
 
 
+def test_products_of_codes_never_overflow(exported):
+    """Where a processor lacks VNNI, ONNX Runtime is told to take the exact way."""
+    options = onnx_runtime.session(exported).get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+
+
 def test_the_largest_difference():
     assert export.max_abs_difference(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 2.0])) == 3.0
     assert export.max_abs_difference(torch.tensor([3], dtype=torch.uint8), torch.tensor([5], dtype=torch.uint8)) == 2.0

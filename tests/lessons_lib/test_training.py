@@ -140,7 +140,7 @@ def test_a_killed_process_is_resumed(tmp_path):
 import os, sys, torch
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from test_training import loss, network, run
-from lessons_lib import checkpoints, training
+from lessons_lib import checkpoints
 checkpoints.SECONDS_BETWEEN = 0.0
 draw = torch.Generator().manual_seed(0)
 x = torch.randn(50, 8, generator=draw)
@@ -301,13 +301,14 @@ def test_a_distillation_under_accelerate_launch_has_the_losses_of_one_process(tm
 
 
 @pytest.mark.parametrize(("gpu", "launched", "device"),
-                         [(True, False, "cpu"), (True, True, "cuda"), (False, True, "cpu")])
+                         [(True, None, "cpu"), (True, "False", "cuda"), (True, "True", "cpu"), (False, "False", "cpu")])
 def test_a_gpu_is_used_only_under_the_launcher(monkeypatch, gpu, launched, device):
     """A lesson's teachers and tables live in the processor's memory."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     if launched:
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        monkeypatch.setenv("ACCELERATE_USE_CPU", launched)
     assert training.device_type() == device
 
 

@@ -175,7 +175,7 @@ def test_who_is_left_out_is_named(out, tmp_path):
         (["override", "{out}", "Bob", LESSON, "lesson"], "give POINTS, or --undo"),
         (["report", "{out}", "--class", "{empty}/none.toml"], "none.toml: No such file"),
         (["report", "{out}", "--db", "nosuch://x"], "nosuch: cannot be used as a database"),
-        (["report", "{out}", "--db", "sqlite:///{out}/other.db"], "the database holds no hand-in; give the --db of"),
+        (["report", "{out}", "--db", "sqlite:///{out}/other.db"], "other.db; give the --db of the grading"),
         (["grade", "{broken}", "--out", "{empty}", "--unsafe-no-sandbox"], "broken.zip is not a zip"),
     ],
 )
@@ -183,6 +183,7 @@ def test_errors_are_one_line_that_says_what_to_do(out, tmp_path, monkeypatch, ca
     (tmp_path / "broken.zip").write_bytes(b"PK")
     places = {"out": str(out), "empty": str(tmp_path / "empty"), "broken": str(tmp_path / "broken.zip")}
     assert words in refusal(monkeypatch, capsys, *(item.format(**places) for item in arguments))
+    assert not (out / "other.db").exists()
 
 
 def test_a_class_file_that_is_wrong_changes_nothing(out, tmp_path, monkeypatch, capsys):
