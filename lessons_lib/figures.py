@@ -9,6 +9,9 @@ import html
 import io
 import logging
 import textwrap
+from collections.abc import Sequence
+
+from lessons_lib import labels
 
 # Neighbours differ in grey too (colours after Okabe and Ito, 2008); line style, marker and hatch differ as well.
 COLOURS = ("#0072B2", "#E69F00", "#000000", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#777777")
@@ -103,18 +106,22 @@ def plot(title: str, xlabel: str, ylabel: str, log_x: bool = False, log_y: bool 
     return figure, axes
 
 
-def finished(figure, axes, alt: str) -> Figure:
-    """Add the legend, below the plot where it hides nothing, and the alt text; label short log axes more closely."""
+def finished(figure, axes, alt: str, points: Sequence[tuple[float, float, str]] = ()) -> Figure:
+    """Add the legend, below the plot where it hides nothing, and the alt text; label short log axes more closely.
+
+    points: where words stand beside a point, (x, y, words).
+    """
     from matplotlib.ticker import LogLocator
 
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         if isinstance(axis.get_major_locator(), LogLocator) and high < 100 * low:     # one or two powers of ten
             axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 4 * low else range(1, 10)))
-    handles, labels = axes.get_legend_handles_labels()
-    shown = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label]
+    handles, names = axes.get_legend_handles_labels()
+    shown = [(handle, label) for handle, label in zip(handles, names, strict=True) if label]
     if shown:
         columns = max(1, min(len(shown), 90 // (max(len(label) for _, label in shown) + 8)))
         figure.legend(*zip(*shown, strict=True), loc="outside lower center", ncols=columns, handlelength=3.2)
+    labels.beside(figure, axes, points)
     return Figure(figure, alt)
 
 

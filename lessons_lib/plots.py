@@ -120,14 +120,14 @@ def scatter(series: dict, *, title: str, alt: str, xlabel: str, ylabel: str, log
             log_y: bool = False) -> Figure:
     """Points. series: {"name": (x, y)} or {"name": (x, y, labels)}, where each label is written beside its point."""
     figure, axes = plot(title, xlabel, ylabel, log_x, log_y)
-    for position, (name, (x, y, *labels)) in enumerate(_series(series, (2, 3)).items()):
+    wanted = []
+    for position, (name, (x, y, *words)) in enumerate(_series(series, (2, 3)).items()):
         x, y = _numbers(x, repr(name)), _numbers(y, repr(name))
         axes.plot(x, y, linestyle="none", marker=MARKERS[position % 8], color=COLOURS[position % 8], label=name,
                   markersize=6 if len(x) <= 100 else 3, fillstyle="none" if position % 2 else "full")
-        for spot, label in enumerate(labels[0] if labels else ()):
-            axes.annotate(str(label), (x[spot], y[spot]), xytext=(5, 5), textcoords="offset points", fontsize=9)
+        wanted += [(x[spot], y[spot], str(word)) for spot, word in enumerate(words[0] if words else ())]
     axes.margins(0.08)
-    return finished(figure, axes, alt)
+    return finished(figure, axes, alt, wanted)
 
 
 @styled
