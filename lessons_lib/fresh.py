@@ -36,7 +36,7 @@ def call(function: Callable[..., Any], *arguments: Any, environment: dict[str, s
                              steps)
         if status:
             # A process that was killed, as when memory runs out, does not say so; a progress bar may be its last line.
-            said = errors.read_text().strip().splitlines() if status > 0 else []
+            said = errors.read_text(errors="replace").strip().splitlines() if status > 0 else []
             why = said[-1] if said else f"it ended without a word, with status {status}"
             raise RuntimeError(f"{function.__name__} failed in the fresh process: {why}")
         return json.loads(answer.read_text())

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-# To the right and up from a point, in 1/72 inch: close to it, then one and two lines away. A thin line leads back.
+# To the right and up from a point, in 1/72 inch: close to it, then one and two lines away. From FAR on a thin line
+# leads back.
+FAR = 18
 PLACES = ((5, 5), (5, -5), (-5, 5), (-5, -5), (8, 0), (-8, 0), (0, 7), (0, -7),
-          *((x, y) for size in (18, 30) for y in (size, -size) for x in (8, -8)))
+          *((x, y) for size in (FAR, 30) for y in (size, -size) for x in (8, -8)))
 MARKER, OVER_THE_EDGE = 5, 14  # what a point takes to each side, and how far words may leave the axes, in 1/72 inch
 
 
@@ -38,6 +40,7 @@ def _at(text, place: tuple[int, int]):
     x, y = place
     text.set(position=place, ha="center" if not x else "left" if x > 0 else "right",
              va="center" if not y else "bottom" if y > 0 else "top")
+    text.arrow_patch.set_visible(abs(y) >= FAR)
     text.get_window_extent()  # moves words and line
     return Text.get_window_extent(text)
 

@@ -525,7 +525,8 @@ known = [name for name in ("f16c", "avx512_fp16", "avx512_bf16", "amx_fp16", "am
          if found.get(name)]
 plots.note(f"Measured on {measure.machine()['processor']}, {at_threads}. Of the instructions for 16-bit floats it "
            f"has: {', '.join(known) or 'none'}. `f16c` converts, `avx512` multiplies vectors, `amx` multiplies whole "
-           "matrices; on ARM `fp16_arith` and `bf16` multiply. On another processor the two formats may change places, or both may be slower than FP32.")
+           "matrices; on ARM `fp16_arith` and `bf16` multiply. On another processor the two formats may change places, or "
+           "both may be slower than FP32.")
 
 # %% [markdown]
 # ## The teacher in 8 and 4 bits, as files

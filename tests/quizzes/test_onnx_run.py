@@ -35,6 +35,13 @@ def test_rows_come_back_in_their_order_whatever_their_length():
         numpy.testing.assert_allclose(row, table[ids[mask == 1]].mean(axis=0), rtol=1e-5)
 
 
+def test_products_of_codes_never_overflow():
+    """Where a processor lacks VNNI, the grader takes the exact way, as a learner's own measurement does."""
+    table = numpy.zeros((onnx_models.PIECES, 5), numpy.float32)
+    options = topics(onnx_models.classifier(table).SerializeToString()).model.get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+
+
 @pytest.mark.parametrize("fault", UNUSABLE)
 def test_odd_outputs_are_refused(fault):
     with pytest.raises(Unusable) as refusal:
