@@ -238,11 +238,13 @@ def test_definitions_that_end_the_process_cost_only_their_own_points(walls):
         import os
         def exits(x, size=os._exit(3)):
             return 2 * x
-        def loops(x, size=[0 for _ in iter(int, 1)]):
+        def loops(x, size=sum(iter(int, 1))):
+            return 2 * x
+        def grows(x, size=[bytearray(10**6) for _ in iter(int, 1)]):
             return 2 * x
         def honest(x):
             return 2 * x
     """
-    judgements = Grader(7, walls, LIMITS, False).judge(parse(data(cell(source))), lesson_of("exits", "loops", "honest"))
+    judgements = Grader(7, walls, LIMITS, False).judge(parse(data(cell(source))), lesson_of("exits", "loops", "grows", "honest"))
     statuses = {item.item: item.status for item in judgements}
-    assert statuses == {"exits": "exited", "loops": "ran out of time", "honest": "passed"}
+    assert statuses == {"exits": "exited", "loops": "ran out of time", "grows": "ran out of memory", "honest": "passed"}
