@@ -30,22 +30,41 @@ KINDS = {"number": 0.3, "ordinal": 0.15, "date": 0.3, "amount": 0.25}
 # First and last number of each block that is held out.
 NUMBER_BLOCKS = {
     "validation": [(250, 269), (840, 859), (7_000, 7_999), (34_000, 36_999), (82_000, 84_999), (270_000, 289_999)],
-    "test": [(430, 449), (770, 789), (3_000, 3_999), (26_000, 28_999), (51_000, 53_999), (94_000, 96_999),
-             (310_000, 329_999), (680_000, 699_999)],
+    "test": [
+        (430, 449),
+        (770, 789),
+        (3_000, 3_999),
+        (26_000, 28_999),
+        (51_000, 53_999),
+        (94_000, 96_999),
+        (310_000, 329_999),
+        (680_000, 699_999),
+    ],
 }
 YEAR_BLOCKS = {
     "validation": [(1470, 1479), (1830, 1849), (2070, 2079)],
     "test": [(1580, 1589), (1740, 1759), (1910, 1919), (2040, 2059)],
 }
 FIRST_YEAR, LAST_YEAR = 1400, 2199
-DIGITS = {1: 1, 2: 3, 3: 8, 4: 12, 5: 14, 6: 14}                    # how often a number has so many digits
+DIGITS = {1: 1, 2: 3, 3: 8, 4: 12, 5: 14, 6: 14}  # how often a number has so many digits
 
 CURRENCIES = ("EUR", "USD", "GBP", "CHF", "JPY", "CAD", "INR", "SEK", "MXN", "PLN", "BRL")
-UNITS = ("length-kilometer", "length-meter", "mass-kilogram", "mass-gram", "mass-tonne", "volume-liter",
-         "area-hectare", "duration-hour", "duration-minute", "duration-day", "duration-week")
+UNITS = (
+    "length-kilometer",
+    "length-meter",
+    "mass-kilogram",
+    "mass-gram",
+    "mass-tonne",
+    "volume-liter",
+    "area-hectare",
+    "duration-hour",
+    "duration-minute",
+    "duration-day",
+    "duration-week",
+)
 FEMININE = {"GBP", "INR", "SEK", "mass-tonne", "duration-hour", "duration-minute", "duration-week"}
 
-Phrase = tuple[str, str]                                           # English, French
+Phrase = tuple[str, str]  # English, French
 Blocks = dict[str, list[tuple[int, int]]]
 
 
@@ -82,7 +101,7 @@ def english_words(number: int, to: str = "cardinal") -> str:
 
 def french_words(number: int, to: str = "cardinal", feminine: bool = False) -> str:
     words = num2words(number, lang="fr", to=to)
-    words = re.sub(r"(vingt|cent)sième$", r"\1ième", words)          # num2words keeps the plural s before -ième
+    words = re.sub(r"(vingt|cent)sième$", r"\1ième", words)  # num2words keeps the plural s before -ième
     return re.sub(r"\bun$", "une", words) if feminine else words
 
 
@@ -127,10 +146,12 @@ def amount_phrase(split: str, draw: random.Random) -> Phrase:
     unit, number = draw.choice(CURRENCIES + UNITS), any_number(split, draw)
     if number < 1_000 and draw.random() < 0.5:
         name = unit_name(unit, 1_000_000, "fr")
-        of = "d'" if name[0] in "aeiouh" else "de "                # the h of heures and hectares is mute
+        of = "d'" if name[0] in "aeiouh" else "de "  # the h of heures and hectares is mute
         million = "million" if number == 1 else "millions"
-        return (f"{english_words(number)} million {unit_name(unit, 1_000_000, 'en')}",
-                f"{french_words(number)} {million} {of}{name}")
+        return (
+            f"{english_words(number)} million {unit_name(unit, 1_000_000, 'en')}",
+            f"{french_words(number)} {million} {of}{name}",
+        )
     english = f"{english_words(number)} {unit_name(unit, min(number, 2), 'en')}"
     french = f"{french_words(number, feminine=unit in FEMININE)} {unit_name(unit, min(number, 2), 'fr')}"
     if unit != "EUR":
@@ -173,7 +194,7 @@ def main() -> int:
         same = FILE.exists() and gzip.decompress(FILE.read_bytes()) == corpus
         print(f"{FILE.name} {'is what this script writes' if same else 'differs'}")
         return 0 if same else 1
-    FILE.write_bytes(gzip.compress(corpus, compresslevel=9, mtime=0))       # without a time stamp: the same bytes again
+    FILE.write_bytes(gzip.compress(corpus, compresslevel=9, mtime=0))  # without a time stamp: the same bytes again
     print(f"{FILE.name}: {sum(ROWS.values()):,} pairs, {FILE.stat().st_size / 1e6:.2f} MB")
     return 0
 

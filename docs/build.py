@@ -1,8 +1,8 @@
 """Build the site: run every lesson that is ready, make the pages, let Sphinx write them, look at what came out.
 
-    python -m docs.build                everything, into site/html
-    python -m docs.build --only 00 01   these lessons alone, while you work on the site
-    python -m docs.build --again        the pages anew, from the lessons as they ran last
+python -m docs.build                everything, into site/html
+python -m docs.build --only 00 01   these lessons alone, while you work on the site
+python -m docs.build --again        the pages anew, from the lessons as they ran last
 """
 
 import argparse
@@ -22,7 +22,7 @@ from notebooks import generate
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-MOST_FAULTS = 40                    # lines of what is wrong; the rest is counted
+MOST_FAULTS = 40  # lines of what is wrong; the rest is counted
 
 
 @dataclass
@@ -74,8 +74,11 @@ def write(site: Site) -> Path:
     for name in modules:
         _write(source / "api" / f"{name}.rst", pages.module_page(site.library.name, name))
     parts = {
-        "map": pages.lesson_map(site.lessons, set(ran["seconds"])), "claims": pages.claims(ran),
-        "machine": pages.machine(ran), "times": pages.times(ran, site.lessons), "modules": pages.module_map(modules),
+        "map": pages.lesson_map(site.lessons, set(ran["seconds"])),
+        "claims": pages.claims(ran),
+        "machine": pages.machine(ran),
+        "times": pages.times(ran, site.lessons),
+        "modules": pages.module_map(modules),
         "workshops": pages.workshops(site.lessons),
     }
     for name in ("README.md", "CONTRIBUTING.md", "data/README.md"):
@@ -95,8 +98,22 @@ def _write_lesson(site: Site, entry: dict, seconds: dict[str, float], folder: Pa
 def render(site: Site, source: Path) -> None:
     """Let Sphinx write the pages, and look at them. Raises Failed for a warning, a dead link, a wordless picture."""
     _fresh(site.html)
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", "-c", str(DOCS),
-               "-d", str(site.folder / "doctrees"), str(source), str(site.html)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-b",
+        "html",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-c",
+        str(DOCS),
+        "-d",
+        str(site.folder / "doctrees"),
+        str(source),
+        str(site.html),
+    ]
     _fresh(site.folder / "doctrees")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -6,11 +6,24 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 # Attributes by which a page loads something. An <a href> to another site is a link, and loads nothing.
-LOADS = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("video", "src"),
-         ("audio", "src"), ("object", "data"), ("embed", "src"), ("image", "href"), ("use", "href")}
+LOADS = {
+    ("script", "src"),
+    ("link", "href"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("video", "src"),
+    ("audio", "src"),
+    ("object", "data"),
+    ("embed", "src"),
+    ("image", "href"),
+    ("use", "href"),
+}
 IN_STYLE = re.compile(r"""(?:url\(\s*|@import\s+(?:url\(\s*)?)["']?((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
-IN_SCRIPT = re.compile(r"""(?:\bimport\s*\(?|\bfrom|\bimportScripts\s*\(|\.src\s*=|\bfetch\s*\()\s*["'`]"""
-                       r"""((?:https?:)?//[^"'`]+)""")
+IN_SCRIPT = re.compile(
+    r"""(?:\bimport\s*\(?|\bfrom|\bimportScripts\s*\(|\.src\s*=|\bfetch\s*\()\s*["'`]"""
+    r"""((?:https?:)?//[^"'`]+)"""
+)
 
 
 class Page(HTMLParser):
@@ -53,7 +66,7 @@ class Page(HTMLParser):
 
 def faults(site: Path) -> list[str]:
     """Everything that is wrong with a built site, as sentences. Raises ValueError for one without pages."""
-    texts = [path for path in sorted(site.rglob("*.html")) if site / "_static" not in path.parents]     # its templates
+    texts = [path for path in sorted(site.rglob("*.html")) if site / "_static" not in path.parents]  # its templates
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in texts}
     if not pages:
         raise ValueError(f"{site} holds no page; build the site first")

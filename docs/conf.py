@@ -29,10 +29,10 @@ html_static_path = ["static"]
 html_css_files = ["course.css"]
 html_copy_source = False
 html_show_sourcelink = False
-html_show_search_summary = False        # fetched page by page, which no browser allows for pages opened as files
+html_show_search_summary = False  # fetched page by page, which no browser allows for pages opened as files
 html_permalinks_icon = "#"
 html_sidebars = {page: [] for page in ("index", "claims", "glossary", "times", "instructors", "data", "contributing")}
-html_context = {"default_mode": "auto"}          # light or dark as the reader's system is
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system is
 html_theme_options = {
     "logo": {"text": project},
     "header_links_before_dropdown": 5,

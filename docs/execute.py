@@ -13,7 +13,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from lessons_lib import claims, measure
 from notebooks.outputs import complaints
 
-CELL_SECONDS = 900          # no cell of the course comes near it; a kernel that hangs must end
+CELL_SECONDS = 900  # no cell of the course comes near it; a kernel that hangs must end
 
 
 class Failed(RuntimeError):
@@ -42,8 +42,11 @@ def execute(source: Path, target: Path) -> float:
     """
     notebook = nbformat.read(source, as_version=4)
     client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(source.parent)}},
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],      # else each kernel remarks on its local connection
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(source.parent)}},
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # else each kernel remarks on its local connection
     )
     begin = time.perf_counter()
     try:

@@ -13,8 +13,18 @@ WORKSHOPS = {
     "half a day: eight bits": ["00", "01", "08"],
     "a day: a small model learns from a large one": ["00", "03", "04", "05"],
     "a day: fewer bits": ["00", "01", "02", "08", "09"],
-    "two days: a model made small, from FP32 to the capstone": ["00", "01", "02", "03", "04", "08", "09", "12", "14",
-                                                                "18"],
+    "two days: a model made small, from FP32 to the capstone": [
+        "00",
+        "01",
+        "02",
+        "03",
+        "04",
+        "08",
+        "09",
+        "12",
+        "14",
+        "18",
+    ],
 }
 PUNCTUATION = re.compile(r"([\\`*_{}\[\]<>|$#~])")
 LOCAL_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#|/)[^)]+\)")
@@ -41,7 +51,8 @@ def lesson_page(notebook, entry: dict, seconds: dict[str, float]) -> None:
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         if "text/html" in output.get("data", {}):
             output.data["text/html"] = LESSON_LINK.sub(
-                lambda link: f' href="{link[1]}.html"' if link[1] in seconds else "", output.data["text/html"])
+                lambda link: f' href="{link[1]}.html"' if link[1] in seconds else "", output.data["text/html"]
+            )
     first = notebook.cells[0]
     first.source = first.source.replace("# ", f"# {entry['name'][:2]} ", 1)
     first.source += (
@@ -55,8 +66,16 @@ def lesson_map(syllabus: list[dict], built: set[str]) -> str:
     """The lessons by part, as tables, with the links that the navigation is made of."""
     parts = []
     for part, members in groupby(syllabus, key=lambda entry: entry["part"]):
-        rows = [[_title(entry, built), ", ".join(_number(need, built, syllabus) for need in entry["needs"]) or "–",
-                 str(entry["minutes"]), _points(entry), plain("; ".join(entry["objectives"]))] for entry in members]
+        rows = [
+            [
+                _title(entry, built),
+                ", ".join(_number(need, built, syllabus) for need in entry["needs"]) or "–",
+                str(entry["minutes"]),
+                _points(entry),
+                plain("; ".join(entry["objectives"])),
+            ]
+            for entry in members
+        ]
         parts += [f"## {part}\n", table(["Lesson", "Needs", "Minutes", "Points", "You will be able to"], rows, (2, 3))]
     pages = [f"lessons/{entry['name']}" for entry in syllabus if entry["name"] in built]
     return "\n".join([*parts, "```{toctree}", ":hidden:", "", *pages, "```", ""])
@@ -82,8 +101,16 @@ def claims(run: dict) -> str:
     """What was measured in this build, claim by claim, and how many agree."""
     said = [row["verdict"] for row in run["claims"]]
     counts = ", ".join(f"{said.count(word)} {word}" for word in dict.fromkeys(["yes", "partly", "no", "open", *said]))
-    rows = [[row["lesson"], f"**{plain(row['id'])}** {plain(row['claim'])}", plain(row["measured"]), row["verdict"],
-             plain(row["why"])] for row in run["claims"]]
+    rows = [
+        [
+            row["lesson"],
+            f"**{plain(row['id'])}** {plain(row['claim'])}",
+            plain(row["measured"]),
+            row["verdict"],
+            plain(row["why"]),
+        ]
+        for row in run["claims"]
+    ]
     rows = [[", ".join(f"{{lesson}}`{number}`" for number in row[0].split(", ")), *row[1:]] for row in rows]
     return f"Do they agree? {counts}.\n\n" + table(["Where", "Claim", "Measured here", "Agrees?", "Why"], rows)
 
@@ -97,8 +124,15 @@ def machine(run: dict) -> str:
 def times(run: dict, syllabus: list[dict]) -> str:
     """Seconds that each lesson took in this build, beside its budget."""
     ran = [entry for entry in syllabus if entry["name"] in run["seconds"]]
-    rows = [[f"{{lesson}}`{entry['name'][:2]}`", plain(entry["title"]), f"{run['seconds'][entry['name']]:.0f}",
-             str(entry["seconds"])] for entry in ran]
+    rows = [
+        [
+            f"{{lesson}}`{entry['name'][:2]}`",
+            plain(entry["title"]),
+            f"{run['seconds'][entry['name']]:.0f}",
+            str(entry["seconds"]),
+        ]
+        for entry in ran
+    ]
     total = [["", "all", f"{sum(run['seconds'].values()):.0f}", str(sum(entry["seconds"] for entry in ran))]]
     return table(["Where", "Lesson", "Seconds", "Budget"], rows + total, (2, 3))
 
@@ -107,8 +141,10 @@ def workshops(syllabus: list[dict]) -> str:
     """The plans for a workshop, with their minutes; the last one is the whole course."""
     minutes = {entry["name"][:2]: entry["minutes"] for entry in syllabus}
     plans = {plan: numbers for plan, numbers in WORKSHOPS.items() if set(numbers) <= set(minutes)}
-    rows = [[plain(plan), " ".join(f"{{lesson}}`{number}`" for number in numbers), _hours(minutes[n] for n in numbers)]
-            for plan, numbers in plans.items()]
+    rows = [
+        [plain(plan), " ".join(f"{{lesson}}`{number}`" for number in numbers), _hours(minutes[n] for n in numbers)]
+        for plan, numbers in plans.items()
+    ]
     return table(["Plan", "Lessons", "Hours"], [*rows, ["a term", "all, in order", _hours(minutes.values())]], (2,))
 
 
@@ -127,8 +163,10 @@ def modules(library: Path) -> dict[str, str]:
 
 def module_page(package: str, name: str) -> str:
     """The page of one module, in reStructuredText, for autodoc to fill."""
-    return (f"{name}\n{'=' * len(name)}\n\n.. automodule:: {package}.{name}\n   :members:\n   :member-order: bysource\n"
-            "   :ignore-module-all:\n")
+    return (
+        f"{name}\n{'=' * len(name)}\n\n.. automodule:: {package}.{name}\n   :members:\n   :member-order: bysource\n"
+        "   :ignore-module-all:\n"
+    )
 
 
 def module_map(found: dict[str, str]) -> str:

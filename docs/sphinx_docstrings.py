@@ -30,8 +30,10 @@ def _block(block: list[str]) -> list[str]:
         return ["::", "", *(f"    {line}" for line in block)]
     if not any(map(FIELD.match, block)):
         return [_inline(line.strip()) for line in block]
-    return [_row(line) if FIELD.match(line) or place == 0 or line.startswith("    ") else f"  {_inline(line.strip())}"
-            for place, line in enumerate(block)]
+    return [
+        _row(line) if FIELD.match(line) or place == 0 or line.startswith("    ") else f"  {_inline(line.strip())}"
+        for place, line in enumerate(block)
+    ]
 
 
 def _row(line: str) -> str:

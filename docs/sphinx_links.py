@@ -9,10 +9,32 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxRole
 
 # Words that also mean something else in a lesson: a hint for an exercise, a line of code, a group of students.
-AMBIGUOUS = {"alpha", "bias", "code", "decode", "group", "head", "hint", "mask", "progressive", "rank", "relations",
-             "scale", "study"}
-LINKED_ELSEWHERE = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.reference,
-                    nodes.strong, nodes.title, pending_xref)
+AMBIGUOUS = {
+    "alpha",
+    "bias",
+    "code",
+    "decode",
+    "group",
+    "head",
+    "hint",
+    "mask",
+    "progressive",
+    "rank",
+    "relations",
+    "scale",
+    "study",
+}
+LINKED_ELSEWHERE = (
+    nodes.literal,
+    nodes.literal_block,
+    nodes.math,
+    nodes.math_block,
+    nodes.raw,
+    nodes.reference,
+    nodes.strong,
+    nodes.title,
+    pending_xref,
+)
 
 
 def terms(glossary: str) -> list[str]:
@@ -31,8 +53,16 @@ class LessonRole(SphinxRole):
         pages = sorted(page for page in self.env.found_docs if page.startswith(f"lessons/{self.text}_"))
         if not pages:
             return [label], []
-        link = pending_xref(self.rawtext, label, refdomain="std", reftype="doc", reftarget=f"/{pages[0]}",
-                            refexplicit=True, refwarn=True, refdoc=self.env.docname)
+        link = pending_xref(
+            self.rawtext,
+            label,
+            refdomain="std",
+            reftype="doc",
+            reftarget=f"/{pages[0]}",
+            refexplicit=True,
+            refwarn=True,
+            refdoc=self.env.docname,
+        )
         return [link], []
 
 
@@ -45,12 +75,15 @@ class TermLinks(SphinxTransform):
         """Put links into the paragraphs of a lesson."""
         if not self.env.docname.startswith("lessons/"):
             return
-        known = {term.lower(): term for term in terms((Path(self.env.srcdir) / "glossary.md").read_text("utf-8"))
-                 if term not in AMBIGUOUS}
+        known = {
+            term.lower(): term
+            for term in terms((Path(self.env.srcdir) / "glossary.md").read_text("utf-8"))
+            if term not in AMBIGUOUS
+        }
         longest_first = sorted(known, key=len, reverse=True)
         pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest_first))})(?:s)?(?![\w-])", re.IGNORECASE)
         for paragraph in list(self.document.findall(nodes.paragraph)):
-            if isinstance(paragraph.parent, nodes.entry):       # a lesson's card
+            if isinstance(paragraph.parent, nodes.entry):  # a lesson's card
                 continue
             for text in list(paragraph.findall(nodes.Text)):
                 if not any(isinstance(above, LINKED_ELSEWHERE) for above in _above(text, paragraph)):
@@ -64,8 +97,18 @@ class TermLinks(SphinxTransform):
             if term is None:
                 continue
             parts.append(nodes.Text(words[end : match.start()]))
-            parts.append(pending_xref("", nodes.inline("", match[0], classes=["term"]), refdomain="std", reftype="term",
-                                      reftarget=term, refexplicit=True, refwarn=True, refdoc=self.env.docname))
+            parts.append(
+                pending_xref(
+                    "",
+                    nodes.inline("", match[0], classes=["term"]),
+                    refdomain="std",
+                    reftype="term",
+                    reftarget=term,
+                    refexplicit=True,
+                    refwarn=True,
+                    refdoc=self.env.docname,
+                )
+            )
             end = match.end()
         return [*parts, nodes.Text(words[end:])]
 

@@ -30,7 +30,7 @@ def _shown(output, states: dict):
     data = output.get("data", {})
     view = data.get(VIEW)
     if view is None:
-        return None if SCRIPT in data else output       # a script serves the widgets, which are not here
+        return None if SCRIPT in data else output  # a script serves the widgets, which are not here
     page = in_words(view["model_id"], states)
     if not page:
         return None
@@ -59,7 +59,7 @@ def in_words(model: str, states: dict) -> str:
 def _leaves(model: str, states: dict) -> list[tuple[str, dict]]:
     """The widgets inside a widget, in order; none of a progress bar, whose labels say nothing once it is done."""
     entry = states.get(model)
-    if entry is None:                   # closed before the notebook ended
+    if entry is None:  # closed before the notebook ended
         return []
     if entry["model_name"] not in BOXES:
         return [(entry["model_name"], entry["state"])]
@@ -69,6 +69,8 @@ def _leaves(model: str, states: dict) -> list[tuple[str, dict]]:
 
 
 def _row(name: str, labels: list[str], index: int) -> str:
-    offered = [f"<strong>{escape(label)}</strong> (shown here)" if place == index else escape(label)
-               for place, label in enumerate(labels)]
+    offered = [
+        f"<strong>{escape(label)}</strong> (shown here)" if place == index else escape(label)
+        for place, label in enumerate(labels)
+    ]
     return f"{escape(name)}: {', '.join(offered)}"

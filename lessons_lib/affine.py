@@ -14,7 +14,7 @@ import torch
 
 FEWEST_BITS, MOST_BITS = 2, 16
 INT32_MAX = 2**31 - 1
-SMALLEST_SCALE = torch.finfo(torch.float32).tiny       # below it 1 / scale would overflow
+SMALLEST_SCALE = torch.finfo(torch.float32).tiny  # below it 1 / scale would overflow
 
 
 def code_range(bits: int, signed: bool = False) -> tuple[int, int]:
@@ -77,8 +77,10 @@ def quantize(x: torch.Tensor, scale, zero_point, bits: int, signed: bool = False
     x = _real(x, "x")
     scale, zero_point = _fitted(scale, zero_point, x, axis)
     if (zero_point < lowest).any() or (zero_point > highest).any():
-        raise ValueError(f"zero_point {zero_point.flatten().tolist()[:4]} is no code: {lowest} ... {highest} are, with "
-                         f"{bits} bits, {'signed' if signed else 'unsigned'}.")
+        raise ValueError(
+            f"zero_point {zero_point.flatten().tolist()[:4]} is no code: {lowest} ... {highest} are, with "
+            f"{bits} bits, {'signed' if signed else 'unsigned'}."
+        )
     # q = clamp(round(x / scale) + zero_point, lowest, highest)
     codes = ((x * (1 / scale)).round() + zero_point).clamp(lowest, highest)
     return codes.to(code_dtype(bits, signed))
@@ -106,8 +108,14 @@ def quantize_per_channel(weight: torch.Tensor, bits: int, axis: int = 0, signed:
     return quantize(weight, scale, zero_point, bits, signed, axis), scale, zero_point
 
 
-def round_trip(weight: torch.Tensor, bits: int, per: str = "tensor", group_size: int = 64, signed: bool = True,
-               symmetric: bool = True) -> torch.Tensor:
+def round_trip(
+    weight: torch.Tensor,
+    bits: int,
+    per: str = "tensor",
+    group_size: int = 64,
+    signed: bool = True,
+    symmetric: bool = True,
+) -> torch.Tensor:
     """Quantize to the range of its own values and read back: float32, shaped like weight.
 
     per: what shares one scale. "tensor" everything · "channel" a slice along axis 0, an output of a linear layer ·
@@ -177,8 +185,10 @@ def int_matmul(a_codes: torch.Tensor, a_zero: int, b_codes: torch.Tensor, b_zero
     a, b = a_codes.long() - a_zero, b_codes.long() - b_zero
     largest = a.shape[1] * a.abs().max().item() * b.abs().max().item()
     if largest > INT32_MAX:
-        raise ValueError(f"A sum of {a.shape[1]} such products can reach {largest}, more than int32 holds. "
-                         "Split the inner dimension and add the parts in int64.")
+        raise ValueError(
+            f"A sum of {a.shape[1]} such products can reach {largest}, more than int32 holds. "
+            "Split the inner dimension and add the parts in int64."
+        )
     return a.int() @ b.int()
 
 
@@ -190,7 +200,7 @@ def fixed_point(multiplier: float) -> tuple[int, int]:
     """
     if not (math.isfinite(multiplier) and 2.0**-31 <= multiplier < 2.0**29):
         raise ValueError(f"The multiplier is {multiplier}; it must lie between 2**-31 and 2**29.")
-    fraction, exponent = math.frexp(multiplier)                 # multiplier = fraction * 2**exponent, fraction >= 0.5
+    fraction, exponent = math.frexp(multiplier)  # multiplier = fraction * 2**exponent, fraction >= 0.5
     mantissa, shift = round(fraction * 2**31), 31 - exponent
     return (mantissa // 2, shift - 1) if mantissa == 2**31 else (mantissa, shift)
 
@@ -247,11 +257,15 @@ def _fitted(scale, zero_point, x, axis) -> tuple[torch.Tensor, torch.Tensor]:
         _check_axis(x, axis)
     wanted = () if axis is None else (x.shape[axis],)
     if scale.shape != wanted or zero_point.shape != wanted:
-        raise ValueError(f"scale has the shape {tuple(scale.shape)} and zero_point {tuple(zero_point.shape)}; "
-                         f"{wanted} is needed {'without an axis' if axis is None else f'along axis {axis}'}.")
+        raise ValueError(
+            f"scale has the shape {tuple(scale.shape)} and zero_point {tuple(zero_point.shape)}; "
+            f"{wanted} is needed {'without an axis' if axis is None else f'along axis {axis}'}."
+        )
     if not ((scale >= SMALLEST_SCALE) & scale.isfinite()).all():
-        raise ValueError(f"scale is {scale.flatten().tolist()[:4]}; a scale must be finite and at least "
-                         f"{SMALLEST_SCALE:.3g} in float32.")
+        raise ValueError(
+            f"scale is {scale.flatten().tolist()[:4]}; a scale must be finite and at least "
+            f"{SMALLEST_SCALE:.3g} in float32."
+        )
     if zero_point.is_floating_point() and (zero_point != zero_point.round()).any():
         raise ValueError("A zero point is no integer: it is a code, the code for zero.")
     if axis is None:

@@ -36,8 +36,7 @@ class AssetError(RuntimeError):
 
 
 def cache_dir() -> Path:
-    """Folder for everything derived: $COURSE_CACHE, else the user's cache folder on this platform. Created if absent.
-    """
+    """Folder for everything derived: $COURSE_CACHE, else the user's cache folder here. Created if absent."""
     chosen = os.environ.get("COURSE_CACHE")
     if chosen:
         folder = Path(chosen).expanduser()

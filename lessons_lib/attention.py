@@ -71,16 +71,20 @@ def blockwise(query: Tensor, keys: Tensor, values: Tensor, causal: bool = False,
     """
     _check(query, keys, values)
     if query.shape[1] != keys.shape[1] or (causal and query.shape[2] != keys.shape[2]):
-        raise ValueError("blockwise attention wants as many heads of keys as of queries, and as many positions of both "
-                         f"when it is causal, not {tuple(query.shape)} and {tuple(keys.shape)}")
+        raise ValueError(
+            "blockwise attention wants as many heads of keys as of queries, and as many positions of both "
+            f"when it is causal, not {tuple(query.shape)} and {tuple(keys.shape)}"
+        )
     if isinstance(block, bool) or not isinstance(block, int) or block < 1:
         raise ValueError(f"block counts keys and must be a whole number of at least 1, not {block!r}")
     output = torch.empty_like(query)
     for first in range(0, query.shape[2], block):
         rows = query[:, :, first : first + block].float() / math.sqrt(query.shape[-1])
         ends = first + rows.shape[2] if causal else keys.shape[2]
-        seen = (_block(rows, keys, values, start, min(start + block, ends), first if causal else None)
-                for start in range(0, ends, block))
+        seen = (
+            _block(rows, keys, values, start, min(start + block, ends), first if causal else None)
+            for start in range(0, ends, block)
+        )
         output[:, :, first : first + block] = online_softmax(seen)[2]
     return output
 
@@ -105,9 +109,17 @@ def _block(rows: Tensor, keys: Tensor, values: Tensor, start: int, end: int, fir
 
 
 def _check(query: Tensor, keys: Tensor, values: Tensor) -> None:
-    fits = (query.ndim == keys.ndim == 4 and keys.shape == values.shape and keys.numel() and query.numel()
-            and query.shape[0] == keys.shape[0] and query.shape[3] == keys.shape[3]
-            and query.shape[1] % keys.shape[1] == 0)
+    fits = (
+        query.ndim == keys.ndim == 4
+        and keys.shape == values.shape
+        and keys.numel()
+        and query.numel()
+        and query.shape[0] == keys.shape[0]
+        and query.shape[3] == keys.shape[3]
+        and query.shape[1] % keys.shape[1] == 0
+    )
     if not fits:
-        raise ValueError("query must be (B, H, T, d), keys and values both (B, K, L, d) with K dividing H, none empty; "
-                         f"they are {tuple(query.shape)}, {tuple(keys.shape)} and {tuple(values.shape)}")
+        raise ValueError(
+            "query must be (B, H, T, d), keys and values both (B, K, L, d) with K dividing H, none empty; "
+            f"they are {tuple(query.shape)}, {tuple(keys.shape)} and {tuple(values.shape)}"
+        )

@@ -13,7 +13,7 @@ from torch import Tensor
 from lessons_lib import fourbit
 from lessons_lib.fourbit import GROUP, Grouped
 
-STEPS = 10                      # alpha is tried at 0, 1 / STEPS, ..., 1
+STEPS = 10  # alpha is tried at 0, 1 / STEPS, ..., 1
 
 
 class Scaled(NamedTuple):
@@ -49,8 +49,10 @@ def awq(weight: Tensor, second: Tensor, size: Tensor, bits: int, group_size: int
     fourbit.check_groups(weight, bits, group_size)
     n = weight.shape[1]
     if second.shape != (n, n) or size.shape != (n,) or steps < 1:
-        raise ValueError(f"second {tuple(second.shape)}, size {tuple(size.shape)} and {steps} steps; ({n}, {n}), "
-                         f"({n},) and at least one step are needed.")
+        raise ValueError(
+            f"second {tuple(second.shape)}, size {tuple(size.shape)} and {steps} steps; ({n}, {n}), "
+            f"({n},) and at least one step are needed."
+        )
     weight = weight.detach().float()
 
     def tried(alpha: float) -> Scaled:

@@ -20,8 +20,9 @@ def over(items: Collection[Item], desc: str, unit: str) -> Iterator[Item]:
             if shown is None and time.monotonic() - begun > AFTER_SECONDS:
                 from tqdm.auto import tqdm
 
-                shown = tqdm(total=len(items), initial=done, desc=desc, unit=unit, leave=False,
-                             mininterval=EVERY_SECONDS)
+                shown = tqdm(
+                    total=len(items), initial=done, desc=desc, unit=unit, leave=False, mininterval=EVERY_SECONDS
+                )
             yield item
             if shown is not None:
                 shown.update()

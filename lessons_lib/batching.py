@@ -14,9 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 
-def batch_requests(
-    arrivals: Sequence[float], max_batch: int, max_wait: float
-) -> tuple[list[list[int]], list[float]]:
+def batch_requests(arrivals: Sequence[float], max_batch: int, max_wait: float) -> tuple[list[list[int]], list[float]]:
     """Which requests go together, and when each batch leaves, by their arrival times alone.
 
     arrivals: seconds, in order. A request that finds no open batch opens one. The batch leaves as soon as it holds
@@ -25,8 +23,9 @@ def batch_requests(
     Raises ValueError for arrivals out of order, max_batch below 1 or max_wait below 0.
     """
     if max_batch < 1 or max_wait < 0 or any(b < a for a, b in zip(arrivals, arrivals[1:], strict=False)):
-        raise ValueError(f"max_batch is {max_batch} and max_wait {max_wait}; at least 1 and 0 are needed, and "
-                         "arrivals in order.")
+        raise ValueError(
+            f"max_batch is {max_batch} and max_wait {max_wait}; at least 1 and 0 are needed, and arrivals in order."
+        )
     batches: list[list[int]] = []
     leaves: list[float] = []
     for position, moment in enumerate(arrivals):
@@ -80,11 +79,19 @@ class Batcher:
     each of its items was in the queue.
     """
 
-    def __init__(self, compute: Callable[[list], list], max_batch: int, max_wait: float, capacity: int,
-                 on_batch: Callable[[list[float]], None] = lambda waited: None):
+    def __init__(
+        self,
+        compute: Callable[[list], list],
+        max_batch: int,
+        max_wait: float,
+        capacity: int,
+        on_batch: Callable[[list[float]], None] = lambda waited: None,
+    ):
         if max_batch < 1 or capacity < 1 or max_wait < 0:
-            raise ValueError(f"max_batch and capacity are at least 1 and max_wait at least 0, not {max_batch}, "
-                             f"{capacity} and {max_wait}.")
+            raise ValueError(
+                f"max_batch and capacity are at least 1 and max_wait at least 0, not {max_batch}, "
+                f"{capacity} and {max_wait}."
+            )
         self.compute, self.max_batch, self.max_wait, self.capacity = compute, max_batch, max_wait, capacity
         self.on_batch = on_batch
         self.waiting: deque[_Waiting] = deque()
@@ -109,7 +116,7 @@ class Batcher:
         try:
             return await mine.answer
         except asyncio.CancelledError:
-            with suppress(ValueError):      # it is being computed already
+            with suppress(ValueError):  # it is being computed already
                 self.waiting.remove(mine)
             raise
 
@@ -125,7 +132,7 @@ class Batcher:
             await self._gathered()
             batch = [self.waiting.popleft() for _ in range(min(self.max_batch, len(self.waiting)))]
             if not batch:
-                return                      # closed, and nobody waits any more
+                return  # closed, and nobody waits any more
             now = self.loop.time()
             self.on_batch([now - one.since for one in batch])
             await self._answer(batch)
@@ -145,10 +152,10 @@ class Batcher:
             answers = await self.loop.run_in_executor(self.thread, self.compute, [one.item for one in batch])
             if len(answers) != len(batch):
                 raise ValueError(f"the model gave {len(answers)} answers to {len(batch)} requests.")
-        except Exception as error:          # of the model; the server goes on, and each caller is told
+        except Exception as error:  # of the model; the server goes on, and each caller is told
             answers = [error] * len(batch)
         for one, answer in zip(batch, answers, strict=True):
-            if one.answer.done():           # its caller has gone
+            if one.answer.done():  # its caller has gone
                 continue
             if isinstance(answer, Exception):
                 one.answer.set_exception(answer)

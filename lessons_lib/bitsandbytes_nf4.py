@@ -24,7 +24,13 @@ def dequantize(packed: Tensor, state: functional.QuantState) -> Tensor:
 
 def nf4_layer(layer: nn.Linear, double: bool = True) -> nn.Module:
     """A linear layer with its weight in NF4, in eval mode, where bitsandbytes has a BF16 kernel of its own."""
-    made = bitsandbytes.nn.Linear4bit(layer.in_features, layer.out_features, bias=layer.bias is not None,
-                                      compute_dtype=torch.float32, compress_statistics=double, quant_type="nf4")
+    made = bitsandbytes.nn.Linear4bit(
+        layer.in_features,
+        layer.out_features,
+        bias=layer.bias is not None,
+        compute_dtype=torch.float32,
+        compress_statistics=double,
+        quant_type="nf4",
+    )
     made.load_state_dict(layer.state_dict())
-    return made.to("cpu").eval()                                              # `to` is what quantizes
+    return made.to("cpu").eval()  # `to` is what quantizes

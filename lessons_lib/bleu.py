@@ -94,8 +94,9 @@ def _runs(counts) -> numpy.ndarray:
     counts = numpy.asarray(counts)
     counts = counts[None] if counts.ndim == 2 else counts
     if counts.ndim != 3 or counts.shape[2] != COLUMNS or counts.shape[1] < 2:
-        raise ValueError(f"statistics have the shape (runs, sentences, {COLUMNS}), two sentences or more, "
-                         f"not {counts.shape}")
+        raise ValueError(
+            f"statistics have the shape (runs, sentences, {COLUMNS}), two sentences or more, not {counts.shape}"
+        )
     return counts
 
 

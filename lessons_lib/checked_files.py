@@ -18,8 +18,11 @@ def write(path: str | os.PathLike, format: str, tensors: dict[str, Tensor], laye
     """Write tensors, and JSON values that describe their layers: beside the old file first, so that one is whole."""
     aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside,
-                  {"format": format, "layers": json.dumps(layers)})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            aside,
+            {"format": format, "layers": json.dumps(layers)},
+        )
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -37,8 +40,10 @@ def read(path: Path, format: str, writer: str) -> tuple[dict[str, Tensor], Any]:
     except (SafetensorError, OSError) as error:
         raise FileError(f"{path} cannot be read: {error}. It is missing, cut off or damaged; write it again.") from None
     if said.get("format") != format:
-        raise FileError(f"{path} is {said.get('format', 'an ordinary safetensors file')!r}, not {format!r}, as "
-                        f"`{writer}` writes it.")
+        raise FileError(
+            f"{path} is {said.get('format', 'an ordinary safetensors file')!r}, not {format!r}, as "
+            f"`{writer}` writes it."
+        )
     return tensors, json.loads(said["layers"])
 
 
@@ -50,5 +55,7 @@ def check(tensors: dict[str, Tensor], expected: dict[str, Tensor], path: Path, a
         raise FileError(f"{path} does not fit the model: {where} lacks {differ[0]!r}. {advice}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
-            raise FileError(f"{path} does not fit: {name!r} is {tensor.dtype} {tuple(tensor.shape)} instead of "
-                            f"{expected[name].dtype} {tuple(expected[name].shape)}. {advice}")
+            raise FileError(
+                f"{path} does not fit: {name!r} is {tensor.dtype} {tuple(tensor.shape)} instead of "
+                f"{expected[name].dtype} {tuple(expected[name].shape)}. {advice}"
+            )

@@ -60,9 +60,7 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, T: float)
     return T**2 * -(log_p.exp() * log_q).sum(-1).mean()
 
 
-def distillation_loss(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, alpha: float, T: float
-) -> Tensor:
+def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, alpha: float, T: float) -> Tensor:
     """alpha · soft_loss(student, teacher, T) + (1 - alpha) · cross-entropy of the student at T = 1 with the labels.
 
     student_logits, teacher_logits: floats (batch, classes). labels: int64 (batch,), each 0 ... classes - 1, or

@@ -17,23 +17,23 @@ from torch import nn
 
 from lessons_lib import affine
 
-MOST = 127                                      # codes -127 ... 127: the same reach to both sides
+MOST = 127  # codes -127 ... 127: the same reach to both sides
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 # The break-even, measured in lesson 08: below it quantizing the activations costs more than the product saves.
 FEWEST_ROWS = 64
 FEWEST_WEIGHTS = 131_072
-MOST_TERMS = affine.INT32_MAX // MOST**2        # of a sum that int32 holds whatever the codes are
+MOST_TERMS = affine.INT32_MAX // MOST**2  # of a sum that int32 holds whatever the codes are
 # Work goes piece by piece, each small enough to stay in a core's cache from the first operation to the last. With whole
 # matrices every operation fetches its input from memory again, and half of the gain over FP32 is lost.
-PIECE = 196_608                                 # numbers quantized at a time
-TILE = 98_304                                   # sums of a product at a time, for each thread
+PIECE = 196_608  # numbers quantized at a time
+TILE = 98_304  # sums of a product at a time, for each thread
 # torch._int_mm is fast with the vector instructions AVX-512 VNNI. Without them torch 2.13 has a plain loop, a hundred
 # times as slow as a product in FP32.
 VNNI = bool(torch.cpu.get_capabilities().get("avx512_vnni"))
 # With the tile instructions AMX, oneDNN also multiplies signed codes by weights that were packed once. Without them it
 # takes its reference loop: seconds for what takes torch._int_mm a millisecond.
 AMX = bool(torch.cpu.get_capabilities().get("amx_int8"))
-EXACT_TERMS = 2**24 // 128**2                   # products of two codes whose sum FP32 holds exactly
+EXACT_TERMS = 2**24 // 128**2  # products of two codes whose sum FP32 holds exactly
 
 
 def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,15 +71,18 @@ def int8_linear(x: torch.Tensor, w_codes: torch.Tensor, w_scales: torch.Tensor, 
         raise TypeError(f"w_codes is {w_codes.dtype} {tuple(w_codes.shape)}; int8 (n_out, n_in) is needed.")
     n_out, n_in = w_codes.shape
     if x.shape[-1] != n_in or w_scales.shape != (n_out,) or (bias is not None and bias.shape != (n_out,)):
-        raise ValueError(f"x {tuple(x.shape)}, w_codes {tuple(w_codes.shape)}, w_scales {tuple(w_scales.shape)} do not "
-                         "fit: (rows, n_in), (n_out, n_in) and (n_out,) are needed, and a bias of (n_out,) or none.")
+        raise ValueError(
+            f"x {tuple(x.shape)}, w_codes {tuple(w_codes.shape)}, w_scales {tuple(w_scales.shape)} do not "
+            "fit: (rows, n_in), (n_out, n_in) and (n_out,) are needed, and a bias of (n_out,) or none."
+        )
     if n_in > MOST_TERMS:
         raise ValueError(f"A sum of {n_in:,} products can leave int32; {MOST_TERMS:,} at most. Split the layer.")
     return rescaled(*quantize_rows(x), w_codes, w_scales, bias)
 
 
-def rescaled(codes: torch.Tensor, scales: torch.Tensor, w_codes: torch.Tensor, w_scales: torch.Tensor,
-             bias: torch.Tensor | None) -> torch.Tensor:
+def rescaled(
+    codes: torch.Tensor, scales: torch.Tensor, w_codes: torch.Tensor, w_scales: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
     """codes (rows, n_in) @ w_codes (n_out, n_in).T in int32, times scales (rows, 1) and w_scales (n_out,), and bias."""
     n_out = len(w_codes)
     height = max(1, min(len(codes), TILE * torch.get_num_threads() // n_out))
@@ -138,8 +141,8 @@ class SharedRows:
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Codes and scales of the rows of x (..., n); those of the last call, if x is the same, unchanged tensor."""
-        version = None if x.is_inference() else x._version      # inference tensors do not count their changes
-        last = self.last                        # read once: another thread may replace it
+        version = None if x.is_inference() else x._version  # inference tensors do not count their changes
+        last = self.last  # read once: another thread may replace it
         if last is not None and last[0]() is x and last[1] == version and version is not None:
             return last[2]
         quantized = quantize_rows(x.reshape(-1, x.shape[-1]))
@@ -189,8 +192,9 @@ def dynamic_int8(model: nn.Module, embeddings: bool = False) -> nn.Module:
     rows = SharedRows()
 
     def smaller(module: nn.Module) -> nn.Module | None:
-        if isinstance(module, nn.Linear) and should_quantize("linear", module.in_features, module.out_features,
-                                                             FEWEST_ROWS):
+        if isinstance(module, nn.Linear) and should_quantize(
+            "linear", module.in_features, module.out_features, FEWEST_ROWS
+        ):
             return Int8Linear(module, rows)
         return Int8Embedding(module) if embeddings and isinstance(module, nn.Embedding) else None
 
@@ -213,7 +217,7 @@ def can_compile() -> bool:
     header files of Python."""
     try:
         return torch.compile(lambda x: x + 1)(torch.ones(8)).sum().item() == 16
-    except RuntimeError:                        # what all of torch's own errors are
+    except RuntimeError:  # what all of torch's own errors are
         return False
 
 

@@ -16,8 +16,11 @@ def counters(folder: Path | None = None) -> list[Path]:
     A folder's file `name` says what it counts: "package-0", or a part of a package ("core", "dram"), or the whole
     machine with the packages in it ("psys"). Some machines count one package in two folders; it is taken once.
     """
-    readable = [path for path in sorted((folder or POWERCAP).glob("*:[0-9]*"), reverse=True)
-                if os.access(path / "energy_uj", os.R_OK) and os.access(path / "name", os.R_OK)]
+    readable = [
+        path
+        for path in sorted((folder or POWERCAP).glob("*:[0-9]*"), reverse=True)
+        if os.access(path / "energy_uj", os.R_OK) and os.access(path / "name", os.R_OK)
+    ]
     by_name = {(path / "name").read_text().strip(): path for path in readable}
     return sorted(path for name, path in by_name.items() if name.startswith("package"))
 
@@ -33,8 +36,9 @@ def joules(function: Callable[[], object], folder: Path | None = None) -> float:
     before = [_read(path, "energy_uj") for path in packages]
     function()
     spent = [_read(path, "energy_uj") - start for path, start in zip(packages, before, strict=True)]
-    wrapped = [use if use >= 0 else use + _read(path, "max_energy_range_uj")
-               for path, use in zip(packages, spent, strict=True)]
+    wrapped = [
+        use if use >= 0 else use + _read(path, "max_energy_range_uj") for path, use in zip(packages, spent, strict=True)
+    ]
     return sum(wrapped) / 1e6
 
 

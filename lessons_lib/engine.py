@@ -37,8 +37,10 @@ class Engine:
         Raises ValueError when the rows do not fit the cache.
         """
         if ids.ndim != 2 or ids.dtype != torch.int64 or ids.shape[0] != len(self.cache.lengths) or not ids.numel():
-            raise ValueError(f"ids must be int64 ({len(self.cache.lengths)}, T), a row for each of the cache, not "
-                             f"{ids.dtype} {tuple(ids.shape)}")
+            raise ValueError(
+                f"ids must be int64 ({len(self.cache.lengths)}, T), a row for each of the cache, not "
+                f"{ids.dtype} {tuple(ids.shape)}"
+            )
         if counts is None:
             counts = torch.full((len(ids),), ids.shape[1])
         hidden = self.states(ids, self.cache.reserve(counts, ids.shape[1]))
@@ -59,8 +61,14 @@ class TranslatorEngine(Engine):
         if capacity is not None and capacity > room:
             raise ValueError(f"the model has places for {room} pieces; a cache of {capacity} would outgrow them")
         self.model, shape = model, model.shape
-        self.cache = KVCache(shape.decoder_layers, len(source), shape.heads, capacity or room,
-                             shape.width // shape.heads, model.head.weight.dtype)
+        self.cache = KVCache(
+            shape.decoder_layers,
+            len(source),
+            shape.heads,
+            capacity or room,
+            shape.width // shape.heads,
+            model.head.weight.dtype,
+        )
         with torch.inference_mode():
             encoded, self.mask = model.encode(source)
             self.memory = model.memory(encoded[-1])
@@ -80,8 +88,9 @@ class TranslatorEngine(Engine):
 
     @staticmethod
     def _mix(attention: nn.Module, hidden: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-        return attention.out(naive(attention.split(attention.query(hidden)), keys, values, mask)
-                             .transpose(1, 2).flatten(2))
+        return attention.out(
+            naive(attention.split(attention.query(hidden)), keys, values, mask).transpose(1, 2).flatten(2)
+        )
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Over French pieces."""
@@ -99,11 +108,19 @@ class LanguageEngine(Engine):
         self.model, sizes = model, model.config
         _without_dropout(model)
         if capacity > sizes.max_position_embeddings or sizes.rope_parameters["rope_type"] != "default":
-            raise ValueError(f"the cache may hold at most the model's {sizes.max_position_embeddings} places, not "
-                             f"{capacity}, and rotary positions must be of the default kind, not "
-                             f"{sizes.rope_parameters['rope_type']!r}")
-        self.cache = KVCache(sizes.num_hidden_layers, batch, sizes.num_key_value_heads, capacity, sizes.head_dim,
-                             model.lm_head.weight.dtype)
+            raise ValueError(
+                f"the cache may hold at most the model's {sizes.max_position_embeddings} places, not "
+                f"{capacity}, and rotary positions must be of the default kind, not "
+                f"{sizes.rope_parameters['rope_type']!r}"
+            )
+        self.cache = KVCache(
+            sizes.num_hidden_layers,
+            batch,
+            sizes.num_key_value_heads,
+            capacity,
+            sizes.head_dim,
+            model.lm_head.weight.dtype,
+        )
         # θ_i = base^(-2i/d), and the angle at place p is p θ_i
         rates = sizes.rope_parameters["rope_theta"] ** (-torch.arange(0, sizes.head_dim, 2).float() / sizes.head_dim)
         self.angles = torch.outer(torch.arange(capacity).float(), rates)
@@ -116,8 +133,10 @@ class LanguageEngine(Engine):
         turn = angles.cos().to(hidden.dtype), angles.sin().to(hidden.dtype)
         for number, layer in enumerate(body.layers):
             normed, attention = layer.input_layernorm(hidden), layer.self_attn
-            query, key, value = (part(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-                                 for part in (attention.q_proj, attention.k_proj, attention.v_proj))
+            query, key, value = (
+                part(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+                for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
             keys, values = self.cache.put(number, _rotated(key, *turn), value, slots)
             mixed = naive(_rotated(query, *turn), keys, values, slots.mask)
             hidden = hidden + attention.o_proj(mixed.transpose(1, 2).flatten(2))

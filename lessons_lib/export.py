@@ -21,13 +21,13 @@ INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "logits"
 # Said while exporting and quantizing, and of no concern here.
 HARMLESS = (
-    r"# The axis name: \w+ will not be used",                   # both inputs share their axes, as they should
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",        # inside torch
+    r"# The axis name: \w+ will not be used",  # both inputs share their axes, as they should
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside torch
 )
 # Texts and tokens of the sample that is traced: sizes of 1 would be taken for constants. Then a batch of another shape
 # shows whether the file follows: the exporter may fix a size without a word.
 SAMPLE, OTHER = (2, 7), (3, 5)
-LARGEST_DIFFERENCE = 1e-4       # of the largest logit; rounding alone makes a hundredth of that
+LARGEST_DIFFERENCE = 1e-4  # of the largest logit; rounding alone makes a hundredth of that
 
 
 def to_onnx(model: nn.Module, path: str | os.PathLike) -> Path:
@@ -63,11 +63,20 @@ def traced(
     """
     try:
         with startup.without_warnings(HARMLESS), _as_traced(model):
-            program = torch.onnx.export(model, tuple(sample.values()), input_names=list(sample), output_names=outputs,
-                                        dynamo=True, dynamic_shapes=tuple(axes), verbose=False)
+            program = torch.onnx.export(
+                model,
+                tuple(sample.values()),
+                input_names=list(sample),
+                output_names=outputs,
+                dynamo=True,
+                dynamic_shapes=tuple(axes),
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
-        raise ValueError(f"{type(model).__name__} cannot be exported: {_root(error)} Its forward pass must be "
-                         "tensor operations throughout, and may not decide by the values in its input.") from error
+        raise ValueError(
+            f"{type(model).__name__} cannot be exported: {_root(error)} Its forward pass must be "
+            "tensor operations throughout, and may not decide by the values in its input."
+        ) from error
     return _write(program.model_proto, path)
 
 
@@ -123,9 +132,17 @@ def static_int8(path: str | os.PathLike, out: str | os.PathLike, batches: Iterab
             return next(self.left, None)
 
     with startup.without_warnings(HARMLESS):
-        quantize_static(_existing(path), out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                        op_types_to_quantize=["MatMul", "Gemm", "Gather"], activation_type=QuantType.QUInt8,
-                        weight_type=QuantType.QInt8, extra_options={"MatMulConstBOnly": True})
+        quantize_static(
+            _existing(path),
+            out,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
     return _rewritten(out)
 
 
@@ -136,8 +153,10 @@ def max_abs_difference(a: Tensor, b: Tensor) -> float:
     Raises ValueError when the shapes differ or there is nothing to compare.
     """
     if a.shape != b.shape or not a.numel():
-        raise ValueError(f"a is {tuple(a.shape)} and b {tuple(b.shape)}; two tensors of one shape are needed, with at "
-                         "least one number each.")
+        raise ValueError(
+            f"a is {tuple(a.shape)} and b {tuple(b.shape)}; two tensors of one shape are needed, with at "
+            "least one number each."
+        )
     # max |a - b|, in FP64 so that the difference itself is not rounded
     return (a.double() - b.double()).abs().max().item()
 
@@ -174,7 +193,7 @@ def _compare(path: str | os.PathLike, wanted: Tensor) -> None:
     try:
         found = OnnxModel(path, threads=1)(*_batch(*OTHER))
         off = max_abs_difference(found, wanted) / wanted.abs().max().item()
-    except Exception as error:      # ONNX Runtime's exceptions share no base class but this one
+    except Exception as error:  # ONNX Runtime's exceptions share no base class but this one
         raise ValueError(f"The file does not run on {OTHER[0]} texts of {OTHER[1]} tokens. {mend}") from error
     if not off <= LARGEST_DIFFERENCE:
         raise ValueError(f"The file's logits are off by {off:.1g} of the largest. {mend}")

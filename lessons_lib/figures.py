@@ -20,13 +20,26 @@ FILLS = ("#9CC3DE", "#F3CF80", "#777777", "#E5BCD3")
 STYLES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)), (0, (3, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
-WIDTH = 7.2                 # inches, shown at 100 CSS pixels an inch
+WIDTH = 7.2  # inches, shown at 100 CSS pixels an inch
 LOOK = {
-    "font.size": 10, "axes.titlesize": 10, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#DDDDDD",
-    "axes.axisbelow": True, "figure.facecolor": "white", "axes.facecolor": "white", "text.color": "black",
-    "axes.labelcolor": "black", "xtick.color": "black", "ytick.color": "black", "hatch.linewidth": 0.6,
-    "legend.frameon": False, "text.parse_math": False, "figure.constrained_layout.w_pad": 0.08,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "axes.axisbelow": True,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "text.color": "black",
+    "axes.labelcolor": "black",
+    "xtick.color": "black",
+    "ytick.color": "black",
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "text.parse_math": False,
+    "figure.constrained_layout.w_pad": 0.08,
 }
 
 
@@ -68,6 +81,7 @@ class Figure:
 
 def styled(function):
     """Run a drawing function under the course's look, whatever the reader's own matplotlib settings are."""
+
     @functools.wraps(function)
     def under_look(*args, **kwargs):
         # On its first run on a machine matplotlib logs that it builds its font cache; the reader did not ask for that.
@@ -76,6 +90,7 @@ def styled(function):
 
         with rc_context(LOOK):
             return function(*args, **kwargs)
+
     return under_look
 
 
@@ -114,7 +129,7 @@ def finished(figure, axes, alt: str, points: Sequence[tuple[float, float, str]] 
     from matplotlib.ticker import LogLocator
 
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        if isinstance(axis.get_major_locator(), LogLocator) and high < 100 * low:     # one or two powers of ten
+        if isinstance(axis.get_major_locator(), LogLocator) and high < 100 * low:  # one or two powers of ten
             axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 4 * low else range(1, 10)))
     handles, names = axes.get_legend_handles_labels()
     shown = [(handle, label) for handle, label in zip(handles, names, strict=True) if label]

@@ -30,8 +30,10 @@ class Format:
 
     def __post_init__(self):
         if not (2 <= self.exponent_bits <= 8 and 1 <= self.fraction_bits <= 23):
-            raise ValueError(f"{self.name} has {self.exponent_bits} exponent and {self.fraction_bits} fraction bits; "
-                             "2 to 8 and 1 to 23 are possible here, so that FP32 holds every value.")
+            raise ValueError(
+                f"{self.name} has {self.exponent_bits} exponent and {self.fraction_bits} fraction bits; "
+                "2 to 8 and 1 to 23 are possible here, so that FP32 holds every value."
+            )
         if self.specials not in SPECIALS:
             raise ValueError(f"specials is {self.specials!r}; choose one of {', '.join(SPECIALS)}.")
 
@@ -67,15 +69,18 @@ class Format:
         return 2.0 ** (1 - self.bias - self.fraction_bits)
 
 
-FORMATS = {made.name: made for made in (
-    Format("FP32", 8, 23),
-    Format("TF32", 8, 10),                      # inside NVIDIA's matrix units; in memory it takes 32 bits
-    Format("FP16", 5, 10),
-    Format("BF16", 8, 7),
-    Format("E4M3", 4, 3, "nan"),                # FP8: P. Micikevicius et al., 2022, arXiv 2209.05433
-    Format("E5M2", 5, 2),                       # FP8
-    Format("E2M1", 2, 1, "none"),               # FP4, as in microscaling blocks
-)}
+FORMATS = {
+    made.name: made
+    for made in (
+        Format("FP32", 8, 23),
+        Format("TF32", 8, 10),  # inside NVIDIA's matrix units; in memory it takes 32 bits
+        Format("FP16", 5, 10),
+        Format("BF16", 8, 7),
+        Format("E4M3", 4, 3, "nan"),  # FP8: P. Micikevicius et al., 2022, arXiv 2209.05433
+        Format("E5M2", 5, 2),  # FP8
+        Format("E2M1", 2, 1, "none"),  # FP4, as in microscaling blocks
+    )
+}
 
 
 def of(format: str | Format) -> Format:
@@ -125,7 +130,7 @@ def encode(x: torch.Tensor, format: str | Format, saturate: bool | None = None) 
     significand = (magnitude / power_of_two(exponent - format.fraction_bits)).round().long()
     # The leading 1 of the significand adds one to the exponent field above it. So does a carry of the rounding.
     patterns = ((exponent - 1 + format.bias) << format.fraction_bits) + significand
-    beyond = format.highest_pattern + (0 if saturate else 1)                         # infinity, or the one NaN
+    beyond = format.highest_pattern + (0 if saturate else 1)  # infinity, or the one NaN
     patterns = torch.where(x.isinf() | (patterns > format.highest_pattern), beyond, patterns)
     patterns = torch.where(x.isnan(), 2 ** (format.bits - 1) - 1, patterns)
     return patterns + (x.signbit().long() << (format.bits - 1))
@@ -156,7 +161,7 @@ def bit_string(x: float, format: str | Format) -> str:
     """The nearest number's bits as text, in three parts: "0 01111 0000000000" is 1 in FP16."""
     format = of(format)
     text = f"{encode(torch.tensor(float(x), dtype=torch.float64), format).item():0{format.bits}b}"
-    return f"{text[0]} {text[1:1 + format.exponent_bits]} {text[1 + format.exponent_bits:]}"
+    return f"{text[0]} {text[1 : 1 + format.exponent_bits]} {text[1 + format.exponent_bits :]}"
 
 
 def pack_nibbles(codes: torch.Tensor) -> torch.Tensor:
@@ -220,15 +225,17 @@ def bits_per_weight(bits: float, group_size: int, scale_bits: float, zero_bits: 
     Raises ValueError when group_size is below 1 or a number of bits is negative.
     """
     if group_size < 1 or min(bits, scale_bits, zero_bits) < 0:
-        raise ValueError(f"A group of {group_size} with {bits} + {scale_bits} + {zero_bits} bits: the group needs at "
-                         "least one weight, and no number of bits is negative.")
+        raise ValueError(
+            f"A group of {group_size} with {bits} + {scale_bits} + {zero_bits} bits: the group needs at "
+            "least one weight, and no number of bits is negative."
+        )
     # bits + (scale_bits + zero_bits) / group_size
     return bits + (scale_bits + zero_bits) / group_size
 
 
 def _exponent(x: torch.Tensor, format: Format) -> torch.Tensor:
     """floor(log2 |x|), but no less than that of the smallest normal number: below it all steps are equal."""
-    exponent = torch.frexp(x)[1].long() - 1                                          # torch gives zero the exponent 0
+    exponent = torch.frexp(x)[1].long() - 1  # torch gives zero the exponent 0
     return torch.where(x == 0, 1 - format.bias, exponent).clamp_min(1 - format.bias)
 
 

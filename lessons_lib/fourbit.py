@@ -15,7 +15,7 @@ from lessons_lib import affine, formats
 
 GROUP = 64
 SCALE_BITS = 16
-SMALLEST_SCALE = 2.0**-24       # the smallest FP16 number above zero
+SMALLEST_SCALE = 2.0**-24  # the smallest FP16 number above zero
 
 
 class Grouped(NamedTuple):
@@ -65,8 +65,10 @@ def dequantize_groups(grouped: Grouped) -> Tensor:
     """The weights that codes stand for, (code - zero_point) * scale: FP32 (rows, n). Raises ValueError for a misfit."""
     codes, scales, zero_points = grouped
     if scales.shape != zero_points.shape or len(scales) != len(codes) or codes.shape[1] % scales.shape[1]:
-        raise ValueError(f"codes {tuple(codes.shape)}, scales {tuple(scales.shape)} and zero points "
-                         f"{tuple(zero_points.shape)} do not fit: every row needs the same number of whole groups.")
+        raise ValueError(
+            f"codes {tuple(codes.shape)}, scales {tuple(scales.shape)} and zero points "
+            f"{tuple(zero_points.shape)} do not fit: every row needs the same number of whole groups."
+        )
     groups = codes.reshape(scales.numel(), -1)
     return affine.dequantize(groups, scales.flatten(), zero_points.flatten(), axis=0).view(codes.shape)
 
@@ -123,9 +125,15 @@ def check_groups(weight, bits: int, group_size: int) -> None:
         raise ValueError(f"bits is {bits!r}; groups are quantized to 2 ... 8 bits.")
     if weight.ndim != 2 or not weight.numel():
         raise ValueError(f"weight has the shape {tuple(weight.shape)}; a matrix (outputs, inputs) is needed.")
-    if isinstance(group_size, bool) or not isinstance(group_size, int) or group_size < 1 \
-            or weight.shape[1] % group_size:
-        raise ValueError(f"Rows of {weight.shape[1]} weights do not split into groups of {group_size!r}; choose a "
-                         "whole number that divides them.")
+    if (
+        isinstance(group_size, bool)
+        or not isinstance(group_size, int)
+        or group_size < 1
+        or weight.shape[1] % group_size
+    ):
+        raise ValueError(
+            f"Rows of {weight.shape[1]} weights do not split into groups of {group_size!r}; choose a "
+            "whole number that divides them."
+        )
     if not weight.isfinite().all():
         raise ValueError("weight holds NaN or infinity, which no code can stand for. Remove them first.")

@@ -18,8 +18,11 @@ FORMAT = "four-bit layers, 1"
 
 def save(model: nn.Module, path: str | os.PathLike) -> None:
     """Write a model and the layout of its packed layers. A tensor under two names is written once."""
-    layouts = {name: {"kind": module.weight.kind, "bias": module.bias is not None} | module.weight.layout
-               for name, module in model.named_modules() if isinstance(module, Linear4bit)}
+    layouts = {
+        name: {"kind": module.weight.kind, "bias": module.bias is not None} | module.weight.layout
+        for name, module in model.named_modules()
+        if isinstance(module, Linear4bit)
+    }
     if not layouts:
         raise ValueError("The model has no packed layer: save it like any other model.")
     checked_files.write(path, FORMAT, measure.distinct(model), layouts)
@@ -48,8 +51,10 @@ def _empty(name: str, layout: dict, model: nn.Module, path: Path) -> Linear4bit:
     shape = (layout["rows"], layout["n"])
     if not isinstance(layer, nn.Linear) or tuple(layer.weight.shape) != shape or bias != (layer.bias is not None):
         found = tuple(layer.weight.shape) if isinstance(layer, nn.Linear) else type(layer).__name__
-        raise FileError(f"{path} holds {name!r}, a linear layer of {shape} {'with' if bias else 'without'} bias; the "
-                        f"model has {found} there. Load it into a model of the same shape.")
+        raise FileError(
+            f"{path} holds {name!r}, a linear layer of {shape} {'with' if bias else 'without'} bias; the "
+            f"model has {found} there. Load it into a model of the same shape."
+        )
     try:
         return Linear4bit(KINDS[kind](**layout), torch.empty(shape[0]) if bias else None)
     except (KeyError, TypeError, ValueError) as error:
@@ -59,5 +64,6 @@ def _empty(name: str, layout: dict, model: nn.Module, path: Path) -> Linear4bit:
 def _expected(model: nn.Module, layers: dict[str, Linear4bit]) -> dict[str, Tensor]:
     """The state of the model once these layers are in place, tied tensors once."""
     state = {name: tensor for name, tensor in measure.distinct(model).items() if name.rpartition(".")[0] not in layers}
-    return state | {f"{name}.{key}": tensor for name, layer in layers.items()
-                    for key, tensor in layer.state_dict().items()}
+    return state | {
+        f"{name}.{key}": tensor for name, layer in layers.items() for key, tensor in layer.state_dict().items()
+    }

@@ -19,8 +19,9 @@ pathlib.Path(answer).write_text(json.dumps(given))
 """
 
 
-def call(function: Callable[..., Any], *arguments: Any, environment: dict[str, str] | None = None,
-         steps: int = 0) -> Any:
+def call(
+    function: Callable[..., Any], *arguments: Any, environment: dict[str, str] | None = None, steps: int = 0
+) -> Any:
     """What a function of a module gives back in a fresh Python process. Arguments and answer are JSON values.
 
     environment: variables that are set there, beside those of this process. steps: how many lines the function prints
@@ -32,8 +33,9 @@ def call(function: Callable[..., Any], *arguments: Any, environment: dict[str, s
         answer, errors = Path(folder) / "answer.json", Path(folder) / "errors.txt"
         asked = json.dumps([function.__module__, function.__name__, arguments, str(answer)])
         with errors.open("w") as written:
-            status = _follow([sys.executable, "-u", "-c", PROGRAM, asked], written, os.environ | (environment or {}),
-                             steps)
+            status = _follow(
+                [sys.executable, "-u", "-c", PROGRAM, asked], written, os.environ | (environment or {}), steps
+            )
         if status:
             # A process that was killed, as when memory runs out, does not say so; a progress bar may be its last line.
             said = errors.read_text(errors="replace").strip().splitlines() if status > 0 else []
@@ -48,7 +50,7 @@ def _follow(command: list[str], errors, environment: dict[str, str], steps: int)
         try:
             for _ in bars.over(range(steps), "in a fresh process", "step"):
                 process.stdout.readline()
-            process.stdout.read()                               # to the end
+            process.stdout.read()  # to the end
         except BaseException:
             process.kill()
             raise

@@ -31,8 +31,10 @@ def cosine_loss(student_hidden: Tensor, teacher_hidden: Tensor, mask: Tensor) ->
     """
     if student_hidden.shape != teacher_hidden.shape or student_hidden.dim() != 3:
         shapes = f"{tuple(student_hidden.shape)} and {tuple(teacher_hidden.shape)}"
-        raise ValueError(f"both hidden states must have one shape (batch, length, width), not {shapes}; a student of "
-                         "another width needs a projection, see features.hint_loss")
+        raise ValueError(
+            f"both hidden states must have one shape (batch, length, width), not {shapes}; a student of "
+            "another width needs a projection, see features.hint_loss"
+        )
     real = real_tokens(mask, student_hidden.shape[:2])
     # mean over real tokens of 1 - <s, t> / (|s| |t|)
     return (1 - F.cosine_similarity(student_hidden[real].float(), teacher_hidden[real].detach().float(), dim=-1)).mean()
@@ -58,8 +60,10 @@ def triple_loss(
     if len(weights) != 3 or not all(0 <= weight < float("inf") for weight in weights):
         raise ValueError(f"weights are three finite numbers, 0 or more: soft, masked-language, cosine; not {weights}")
     if labels.shape != student_logits.shape[:1] or labels.dtype != torch.int64:
-        raise ValueError(f"labels must be int64, one a row of the logits {tuple(student_logits.shape)}, not "
-                         f"{labels.dtype} of shape {tuple(labels.shape)}")
+        raise ValueError(
+            f"labels must be int64, one a row of the logits {tuple(student_logits.shape)}, not "
+            f"{labels.dtype} of shape {tuple(labels.shape)}"
+        )
     soft_weight, masked_weight, cosine_weight = weights
     # L = w1 T² KL(teacher ‖ student) + w2 cross-entropy(token) + w3 (1 - cos)
     loss = 0.0 * student_logits.sum()  # a zero with a graph, for a batch in which no token was chosen
@@ -135,6 +139,4 @@ def distil(
             target = teacher(masked, mask, chosen) if needs_teacher else (logits, hidden)
         return triple_loss(logits, target[0], labels[chosen], hidden, target[1], mask, weights, T)
 
-    return training.train(
-        student, data, loss, steps=steps, batch_size=batch_size, lr=lr, seed=seed, progress=progress
-    )
+    return training.train(student, data, loss, steps=steps, batch_size=batch_size, lr=lr, seed=seed, progress=progress)

@@ -87,8 +87,7 @@ def _ended(piece: Tensor) -> Tensor:
 def translate(
     model: nn.Module, texts: Sequence[str], beams: int = 1, batch_size: int = 256, longest: int = MAX_NEW
 ) -> list[str]:
-    """French for English phrases, in their order; beams=1 decodes greedily. The model's mode is put back afterwards.
-    """
+    """French for English phrases, in their order; beams=1 decodes greedily. The model's mode is put back afterwards."""
     english, french = translation.vocabularies()
     by_length = sorted(range(len(texts)), key=lambda place: len(translation.pieces(texts[place])))
     found: dict[int, str] = {}

@@ -12,8 +12,8 @@ from torch import Tensor
 from lessons_lib import affine, fourbit
 from lessons_lib.fourbit import GROUP, Grouped
 
-DAMPING = 0.01                  # share of the mean of S's diagonal that is added to it
-BLOCK = 128                     # columns after which the rest of the matrix is updated in one product
+DAMPING = 0.01  # share of the mean of S's diagonal that is added to it
+BLOCK = 128  # columns after which the rest of the matrix is updated in one product
 
 
 def inverse(second: Tensor, damping: float = DAMPING) -> Tensor:
@@ -30,14 +30,14 @@ def inverse(second: Tensor, damping: float = DAMPING) -> Tensor:
     strength = damping * second.diagonal().mean()
     factor, failed = torch.linalg.cholesky_ex(second + strength * torch.eye(len(second), dtype=torch.float64))
     if failed:
-        raise ValueError("The second moment cannot be inverted: too few inputs for as many columns. Use more inputs, "
-                         f"or a damping above {damping}.")
+        raise ValueError(
+            "The second moment cannot be inverted: too few inputs for as many columns. Use more inputs, "
+            f"or a damping above {damping}."
+        )
     return torch.cholesky_inverse(factor)
 
 
-def gptq_column(
-    weight: Tensor, h_inv: Tensor, scale: Tensor, zero_point: Tensor, bits: int
-) -> tuple[Tensor, Tensor]:
+def gptq_column(weight: Tensor, h_inv: Tensor, scale: Tensor, zero_point: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Quantize the first column of what is left of a weight, and move the others so that the output changes least.
 
     weight: FP32 (rows, n), the columns not yet quantized. h_inv: (n, n), the inverse of the second moment of their

@@ -99,7 +99,12 @@ def write(model: nn.Module, numbers: list[int]) -> list[str]:
     tokenizer = language_model.tokenizer()
     prompts = examples(numbers)["input_ids"][:, : prompt_tokens()]
     with torch.inference_mode(), bfloat16_where_fast():
-        written = model.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=HEADLINE_TOKENS,
-                                 do_sample=False, pad_token_id=tokenizer.eos_token_id)
+        written = model.generate(
+            prompts,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=HEADLINE_TOKENS,
+            do_sample=False,
+            pad_token_id=tokenizer.eos_token_id,
+        )
     texts = tokenizer.batch_decode(written[:, prompt_tokens() :], skip_special_tokens=True)
     return [text.strip().partition("\n")[0] for text in texts]

@@ -65,8 +65,10 @@ def prune_heads(model: nn.Module, keep_in: Sequence[Sequence[int]]) -> nn.Module
     ValueError when keep_in does not fit. Saved and reloaded by `structured.save` and `structured.load`.
     """
     if len(keep_in) != len(model.encoder.encoder.layer):
-        raise ValueError(f"keep_in needs a list of heads for each of the {len(model.encoder.encoder.layer)} layers; it "
-                         f"has {len(keep_in)}.")
+        raise ValueError(
+            f"keep_in needs a list of heads for each of the {len(model.encoder.encoder.layer)} layers; it "
+            f"has {len(keep_in)}."
+        )
     numbers = getattr(model.encoder.config, FIELD, [list(range(heads)) for heads in count(model)])
     smaller = copy.deepcopy(model)
     for block, kept in zip(smaller.encoder.encoder.layer, keep_in, strict=True):

@@ -46,9 +46,10 @@ def _unused_sentences() -> list[Sentence]:
         places.update(list(sentences))
         found |= {key: Sentence(text, topic, document) for key, text in sentences.items()}
     return [
-        sentence for key, sentence in found.items()
+        sentence
+        for key, sentence in found.items()
         if places[key] == 1 and key not in known and corpora.long_enough(key)
-    ]  # fmt: skip
+    ]
 
 
 def honour_sentences(count: int, seed: int) -> list[Sentence]:
@@ -82,13 +83,16 @@ def sentences_in(folder: Path) -> list[Sentence]:
     paths = [path for name in names for path in sorted((folder / name).glob("*.txt"))]
     found = []
     for document, path in enumerate(paths):
-        sentences = [text for text in corpora.split_sentences(_text(path))
-                     if corpora.long_enough(corpora.sentence_key(text))]
+        sentences = [
+            text for text in corpora.split_sentences(_text(path)) if corpora.long_enough(corpora.sentence_key(text))
+        ]
         topic = corpora.TOPICS.index(path.parent.name)
         found += [Sentence(text, topic, document) for text in sentences[: corpora.HELD_OUT_SENTENCES]]
     if len({sentence.document for sentence in found}) < 2:
-        raise ValueError(f"{folder} holds fewer than two documents with sentences of {corpora.MIN_WORDS} words or "
-                         "more; write them as <topic>/<name>.txt.")
+        raise ValueError(
+            f"{folder} holds fewer than two documents with sentences of {corpora.MIN_WORDS} words or "
+            "more; write them as <topic>/<name>.txt."
+        )
     return found
 
 

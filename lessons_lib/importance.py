@@ -22,8 +22,10 @@ PARTS = ("heads", "neurons")
 def gated(model: nn.Module, part: str) -> list[tuple[nn.Linear, int]]:
     """For each block of a classifier the linear layer that reads its heads, or its neurons, and how many there are."""
     if part == "heads":
-        return [(block.attention.output.dense, many)
-                for block, many in zip(model.encoder.encoder.layer, heads.count(model), strict=True)]
+        return [
+            (block.attention.output.dense, many)
+            for block, many in zip(model.encoder.encoder.layer, heads.count(model), strict=True)
+        ]
     if part == "neurons":
         return [(second, second.in_features) for _, second in neuron_layers(model)]
     raise ValueError(f"there are gates for {' and '.join(PARTS)}, not for {part!r}.")
@@ -35,16 +37,20 @@ def gates(model: nn.Module, part: str, open_at: list[Tensor]) -> Iterator[None]:
 
     open_at: for each block FP32 (B, units), or (units,) where all sentences share their gates.
     """
+
     def gate(values: Tensor):
         def hook(_, inputs):
-            said, shared = inputs[0], values[..., None, :]                  # said: (B, T, units · size)
-            if not said.shape[-1]:                                          # a block that lost all its units
+            said, shared = inputs[0], values[..., None, :]  # said: (B, T, units · size)
+            if not said.shape[-1]:  # a block that lost all its units
                 return said
             return (said.unflatten(-1, (values.shape[-1], -1)) * shared[..., None]).flatten(-2).to(said.dtype)
+
         return hook
 
-    handles = [linear.register_forward_pre_hook(gate(values))
-               for (linear, _), values in zip(gated(model, part), open_at, strict=True)]
+    handles = [
+        linear.register_forward_pre_hook(gate(values))
+        for (linear, _), values in zip(gated(model, part), open_at, strict=True)
+    ]
     try:
         yield
     finally:
@@ -67,8 +73,9 @@ def gate_gradients(model: nn.Module, batches: Iterable[Batch], part: str = "head
         rows = len(batch["topic"])
         values = [torch.ones(rows, units, requires_grad=True) for _, units in gated(model, part)]
         with torch.enable_grad(), gates(model, part, values):
-            found.append(torch.autograd.grad(losses(model, batch).sum(), values, allow_unused=True,
-                                             materialize_grads=True))
+            found.append(
+                torch.autograd.grad(losses(model, batch).sum(), values, allow_unused=True, materialize_grads=True)
+            )
     if not found:
         raise ValueError("there is no batch to take gradients of; an iterator that was walked before is empty.")
     return [torch.cat(block) for block in zip(*found, strict=True)]
@@ -116,8 +123,9 @@ def spearman(one: Tensor, other: Tensor) -> float:
     Source: C. Spearman, The proof and measurement of association between two things, 1904.
     """
     if one.shape != other.shape or one.ndim != 1 or len(one) < 2:
-        raise ValueError(f"two lists of equally many numbers are needed, not {tuple(one.shape)} and "
-                         f"{tuple(other.shape)}.")
+        raise ValueError(
+            f"two lists of equally many numbers are needed, not {tuple(one.shape)} and {tuple(other.shape)}."
+        )
     ranks = []
     for values in (one, other):
         _, group, sizes = values.unique(return_inverse=True, return_counts=True)

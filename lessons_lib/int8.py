@@ -22,7 +22,7 @@ HARMLESS = (
     "torch.quantize_per_tensor, torch.quantize_per_channel and other",
     "`torch.jit.script_method` is deprecated",
     "Please use quant_min and quant_max to specify the range for observers",
-    "To copy construct from a tensor, it is recommended",             # torch.compile, of its own code
+    "To copy construct from a tensor, it is recommended",  # torch.compile, of its own code
 )
 
 
@@ -38,8 +38,9 @@ def torch_ao_dynamic(model: nn.Module) -> nn.Module:
 def _choose_engine() -> None:
     """Switch an engine for quantized layers on where torch has none on, as on macOS."""
     if torch.backends.quantized.engine == "none":
-        torch.backends.quantized.engine = next(name for name in torch.backends.quantized.supported_engines
-                                               if name != "none")
+        torch.backends.quantized.engine = next(
+            name for name in torch.backends.quantized.supported_engines if name != "none"
+        )
 
 
 def _may_overflow() -> bool:

@@ -137,8 +137,10 @@ def of_ratios(rounds) -> Interval:
     if ratios.ndim != 1 or len(ratios) < 2:
         raise ValueError("the interval of a ratio needs at least two rounds, as a list; repeat more often")
     if not (numpy.isfinite(ratios).all() and ratios[0] > 0):
-        raise ValueError(f"ratios must be finite and above 0, not {ratios[0]:g} to {ratios[-1]:g}; a call that is too "
-                         "short for the clock takes 0 ms: let each call do more work")
+        raise ValueError(
+            f"ratios must be finite and above 0, not {ratios[0]:g} to {ratios[-1]:g}; a call that is too "
+            "short for the clock takes 0 ms: let each call do more work"
+        )
     # P(fewer than k of n ratios lie below the true median) = sum over i < k of (n choose i) / 2^n
     below = numpy.cumsum([comb(len(ratios), i) / 2 ** len(ratios) for i in range(len(ratios))])
     left_out = int(numpy.sum(below <= (1 - LEVEL) / 2)) - 1

@@ -67,8 +67,10 @@ class KVCache:
         after = self.lengths + counts
         longest = int(after.max())
         if counts.max() > width or longest > self.capacity:
-            raise ValueError(f"a row would hold {longest} tokens, {int(counts.max())} of them in a step {width} wide; "
-                             f"there is room for {self.capacity}: make the cache larger.")
+            raise ValueError(
+                f"a row would hold {longest} tokens, {int(counts.max())} of them in a step {width} wide; "
+                f"there is room for {self.capacity}: make the cache larger."
+            )
         even = bool((counts == width).all() and (after == longest).all())
         positions = self.lengths[:, None] + torch.arange(width)
         mask = None if even and width == 1 else torch.arange(longest) <= positions[:, None, :, None]

@@ -89,8 +89,10 @@ def passages(split: str, count: int, length: int, start: int = 0) -> Tensor:
     ids = [ids[:length] for ids in known(list(texts(split).values()))["input_ids"] if len(ids) >= length]
     spacing = len(ids) // count if count else 0
     if count < 1 or not 0 <= start < spacing:
-        raise ValueError(f"{count} passages of {length} tokens, set {start}, were asked for; the {split} split has "
-                         f"{len(ids)} documents as long, enough for {spacing} sets.")
+        raise ValueError(
+            f"{count} passages of {length} tokens, set {start}, were asked for; the {split} split has "
+            f"{len(ids)} documents as long, enough for {spacing} sets."
+        )
     return torch.tensor(ids[start::spacing][:count])
 
 

@@ -13,12 +13,16 @@ Batch = dict[str, Tensor]
 def linear_layers(model: nn.Module, inside: str = "") -> dict[str, nn.Linear]:
     """Every linear layer by its name in the model, in the order of the modules; inside: only those of this module."""
     start = f"{inside}." if inside else ""
-    return {f"{start}{name}": module for name, module in model.get_submodule(inside).named_modules()
-            if isinstance(module, nn.Linear)}
+    return {
+        f"{start}{name}": module
+        for name, module in model.get_submodule(inside).named_modules()
+        if isinstance(module, nn.Linear)
+    }
 
 
-def watch(model: nn.Module, batches: Iterable[Batch], see: Callable[[str, Tensor], None],
-          names: Iterable[str] | None = None) -> None:
+def watch(
+    model: nn.Module, batches: Iterable[Batch], see: Callable[[str, Tensor], None], names: Iterable[str] | None = None
+) -> None:
     """Run the model on batches and call see(name, x) with the input of every linear layer, as it comes.
 
     batches: keyword arguments of the model, with an attention_mask (B, T) of 1 for real tokens. x: FP32 (tokens, n_in)
@@ -34,6 +38,7 @@ def watch(model: nn.Module, batches: Iterable[Batch], see: Callable[[str, Tensor
                 fits = inputs[0].shape[:2] == last["mask"].shape
                 last.update(input=inputs[0], x=inputs[0][last["mask"]] if fits else inputs[0])
             see(name, last["x"])
+
         return hook
 
     watched = linear_layers(model) if names is None else {name: model.get_submodule(name) for name in names}
@@ -70,8 +75,10 @@ def positions(kept: Tensor, there: int, what: str) -> Tensor:
     """kept as int64 (n,), checked: whole numbers from 0 to there - 1, at least one, none twice; else ValueError."""
     kept = torch.as_tensor(kept)
     if kept.is_floating_point() or kept.dtype == torch.bool or kept.ndim != 1 or not len(kept):
-        raise ValueError(f"{what} to keep are given by their positions: a list of at least one whole number. A mask "
-                         "becomes one with mask.nonzero().flatten().")
+        raise ValueError(
+            f"{what} to keep are given by their positions: a list of at least one whole number. A mask "
+            "becomes one with mask.nonzero().flatten()."
+        )
     if int(kept.min()) < 0 or int(kept.max()) >= there or len(kept.unique()) != len(kept):
         raise ValueError(f"{what} to keep must lie in 0 ... {there - 1}, none twice.")
     return kept.long()
@@ -94,8 +101,11 @@ def attention_written_out(model: nn.Module) -> Iterator[None]:
 
     On short texts that is the faster one to train, and as a graph the shorter one.
     """
-    encoders = {module: module.config._attn_implementation for module in model.modules()
-                if hasattr(module, "set_attn_implementation")}
+    encoders = {
+        module: module.config._attn_implementation
+        for module in model.modules()
+        if hasattr(module, "set_attn_implementation")
+    }
     try:
         for encoder in encoders:
             encoder.set_attn_implementation("eager")

@@ -51,8 +51,11 @@ class PackedNF4(nn.Module):
 
     def forward(self) -> Tensor:
         """The weight as it reads back: FP32 (rows, n)."""
-        absmax = self.absmax if not self.double else nf4.double_dequantize(
-            nf4.Doubled(self.absmax_codes, self.absmax_scales, self.absmax_offset))
+        absmax = (
+            self.absmax
+            if not self.double
+            else nf4.double_dequantize(nf4.Doubled(self.absmax_codes, self.absmax_scales, self.absmax_offset))
+        )
         return nf4.dequantize(self.packed, absmax, self.group_size).view(self.rows, self.n)
 
 
@@ -155,5 +158,7 @@ def packed_bytes(model: nn.Module) -> tuple[int, int]:
 
 def _check_shape(rows: int, n: int, group_size: int) -> None:
     if rows < 1 or group_size < 2 or group_size % 2 or n < 1 or n % group_size:
-        raise ValueError(f"A weight of {rows} rows of {n} does not split into groups of {group_size} within its rows; "
-                         "choose an even group size that divides the row.")
+        raise ValueError(
+            f"A weight of {rows} rows of {n} does not split into groups of {group_size} within its rows; "
+            "choose an even group size that divides the row."
+        )

@@ -18,19 +18,19 @@ import numpy
 
 from lessons_lib.measure import percentile
 
-MOST = 5_000            # requests in one run
-PATIENCE = 10.0         # seconds after the last planned request; what has no answer then counts as failed
+MOST = 5_000  # requests in one run
+PATIENCE = 10.0  # seconds after the last planned request; what has no answer then counts as failed
 
 
 @dataclass(frozen=True)
 class Load:
     """What came of one run. latencies: ms of those answered with 200, from the planned time to the answer."""
 
-    offered: float                      # requests a second that were sent
-    seconds: float                      # from the start to the last answer, and at least as long as requests were sent
-    statuses: dict[int | str, int]      # how many got which status; "failed" where there was no answer
+    offered: float  # requests a second that were sent
+    seconds: float  # from the start to the last answer, and at least as long as requests were sent
+    statuses: dict[int | str, int]  # how many got which status; "failed" where there was no answer
     latencies: tuple[float, ...]
-    late: float                         # ms, 95th percentile of how late they left: the sender's own fault
+    late: float  # ms, 95th percentile of how late they left: the sender's own fault
 
     @property
     def answered(self) -> float:
@@ -70,24 +70,29 @@ def drive(address: str, texts: Sequence[str], rate: float, seconds: float, seed:
     """
     count = int(rate * seconds)
     if not 1 <= count <= MOST or not texts:
-        raise ValueError(f"{rate:g} a second for {seconds:g} s are {count} requests; 1 to {MOST:,} are allowed, and at "
-                         "least one text is needed.")
+        raise ValueError(
+            f"{rate:g} a second for {seconds:g} s are {count} requests; 1 to {MOST:,} are allowed, and at "
+            "least one text is needed."
+        )
     gaps = numpy.random.default_rng(seed).exponential(1 / rate, count)
-    planned = numpy.cumsum(gaps) * seconds / gaps.sum()         # so that the offered rate is the rate asked for
+    planned = numpy.cumsum(gaps) * seconds / gaps.sum()  # so that the offered rate is the rate asked for
     results: list[tuple[int | str, float, float]] = []
 
     def run():
         results.extend(asyncio.run(_send_all(address, texts, planned)))
 
-    sender = threading.Thread(target=run)       # a notebook's own event loop runs in the main thread
+    sender = threading.Thread(target=run)  # a notebook's own event loop runs in the main thread
     sender.start()
     sender.join()
     statuses, sent, done = zip(*results, strict=True)
     answered = [end for status, end in zip(statuses, done, strict=True) if status != "failed"]
-    return Load(count / seconds, max([seconds, *answered]), dict(Counter(statuses)),
-                tuple(1000 * (end - plan) for status, end, plan in zip(statuses, done, planned, strict=True)
-                      if status == 200),
-                1000 * percentile(numpy.subtract(sent, planned), 95))
+    return Load(
+        count / seconds,
+        max([seconds, *answered]),
+        dict(Counter(statuses)),
+        tuple(1000 * (end - plan) for status, end, plan in zip(statuses, done, planned, strict=True) if status == 200),
+        1000 * percentile(numpy.subtract(sent, planned), 95),
+    )
 
 
 async def _send_all(address: str, texts: Sequence[str], planned: numpy.ndarray) -> list[tuple[int | str, float, float]]:
@@ -109,5 +114,7 @@ async def _send_all(address: str, texts: Sequence[str], planned: numpy.ndarray) 
         await asyncio.wait(tasks, timeout=planned[-1] + PATIENCE)
         for task in tasks:
             task.cancel()
-        return [task.result() if task.done() and not task.cancelled() else ("failed", moment, planned[-1] + PATIENCE)
-                for task, moment in zip(tasks, planned, strict=True)]
+        return [
+            task.result() if task.done() and not task.cancelled() else ("failed", moment, planned[-1] + PATIENCE)
+            for task, moment in zip(tasks, planned, strict=True)
+        ]

@@ -29,8 +29,10 @@ def update(a: Tensor, b: Tensor, alpha: float, r: int) -> Tensor:
     Raises ValueError when the shapes do not fit each other or r.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] != r or b.shape[1] != r:
-        raise ValueError(f"a has the shape {tuple(a.shape)} and b {tuple(b.shape)}; at rank {r} they must be "
-                         f"({r}, n_in) and (n_out, {r}).")
+        raise ValueError(
+            f"a has the shape {tuple(a.shape)} and b {tuple(b.shape)}; at rank {r} they must be "
+            f"({r}, n_in) and (n_out, {r})."
+        )
     # dW = alpha / r * B A
     return alpha / r * (b @ a)
 
@@ -39,8 +41,10 @@ def merge(weight: Tensor, a: Tensor, b: Tensor, alpha: float, r: int) -> Tensor:
     """The weight with its update, as a new tensor (n_out, n_in). Raises ValueError when shapes do not fit."""
     added = update(a, b, alpha, r)
     if weight.shape != added.shape:
-        raise ValueError(f"The weight has the shape {tuple(weight.shape)}, its update {tuple(added.shape)}; an adapter "
-                         "fits the layer that it was made for alone.")
+        raise ValueError(
+            f"The weight has the shape {tuple(weight.shape)}, its update {tuple(added.shape)}; an adapter "
+            "fits the layer that it was made for alone."
+        )
     return weight + added
 
 
@@ -113,12 +117,17 @@ def add(model: nn.Module, targets: Sequence[str] = EVERY, r: int = 8, alpha: flo
     """
     if adapters(model):
         raise ValueError("The model has adapters already. Train those, or begin with a fresh base.")
-    layers = {name: layer for name, layer in model.named_modules()
-              if name.rpartition(".")[2] in targets and isinstance(layer, (nn.Linear, Linear4bit))}
+    layers = {
+        name: layer
+        for name, layer in model.named_modules()
+        if name.rpartition(".")[2] in targets and isinstance(layer, (nn.Linear, Linear4bit))
+    }
     idle = set(targets) - {name.rpartition(".")[2] for name in layers}
     if idle or not layers:
-        raise ValueError(f"No linear layer is called {', '.join(sorted(idle)) or 'by any name, for none was given'}; "
-                         f"this model has {', '.join(sorted(_last_names(model)))}.")
+        raise ValueError(
+            f"No linear layer is called {', '.join(sorted(idle)) or 'by any name, for none was given'}; "
+            f"this model has {', '.join(sorted(_last_names(model)))}."
+        )
     for layer in layers.values():
         _check(layer, r, alpha)
     model.requires_grad_(False)
@@ -130,8 +139,9 @@ def add(model: nn.Module, targets: Sequence[str] = EVERY, r: int = 8, alpha: flo
 
 
 def _last_names(model: nn.Module) -> set[str]:
-    return {name.rpartition(".")[2] for name, layer in model.named_modules()
-            if isinstance(layer, (nn.Linear, Linear4bit))}
+    return {
+        name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, (nn.Linear, Linear4bit))
+    }
 
 
 def adapters(model: nn.Module) -> dict[str, LoRA]:
@@ -171,8 +181,10 @@ def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
     own = _settings(found)
     for name in sorted(set(said) & set(own)):
         if said[name] != own[name]:
-            raise FileError(f"{path} does not fit: the adapter of {name!r} has {_words(said[name])} in the file and "
-                            f"{_words(own[name])} in the model. Add adapters like the file's with `lora.add` first.")
+            raise FileError(
+                f"{path} does not fit: the adapter of {name!r} has {_words(said[name])} in the file and "
+                f"{_words(own[name])} in the model. Add adapters like the file's with `lora.add` first."
+            )
     checked_files.check(tensors, _state(found), path, "Is it for this model, with the same targets?")
     with torch.no_grad():
         for name, tensor in _state(found).items():

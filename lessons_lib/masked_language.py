@@ -93,8 +93,7 @@ def masked_batch(ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def held_out_loss(model: nn.Module, split: str = "validation", sentences: int = 400, seed: int = 0) -> float:
-    """Mean cross-entropy, in nats a guess, on evenly spaced sentences of a split, under masks drawn once from the seed.
-    """
+    """Mean cross-entropy, in nats a guess, on evenly spaced sentences of a split; the masks come from the seed."""
     data = _held_out(split, sentences, seed)
     total, guesses = 0.0, 0
     was_training = model.training
@@ -145,10 +144,13 @@ def _train_teacher(checkpoint: Path, progress: bool) -> MaskedLanguageModel:
 
 
 KEPT = KeptModel(
-    "masked-language-teacher", "masked-language teacher",
+    "masked-language-teacher",
+    "masked-language teacher",
     "about two minutes; interrupt it whenever you like, it goes on from there",
-    shape=lambda: _shape(), train=lambda *how: _train_teacher(*how), blank=lambda: new_model(models.sentence_encoder()),
-)  # fmt: skip
+    shape=lambda: _shape(),
+    train=lambda *how: _train_teacher(*how),
+    blank=lambda: new_model(models.sentence_encoder()),
+)
 
 
 def teacher(progress: bool = False) -> MaskedLanguageModel:

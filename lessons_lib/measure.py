@@ -192,10 +192,10 @@ def peak_memory(function: Callable[[], object]) -> int:
     millisecond, and a shorter peak is missed. What a whole process needs: `memory_by_step`.
     """
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError, TypeError):   # glibc alone; elsewhere the allocator decides
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone; elsewhere the allocator decides
         ctypes.CDLL(None).malloc_trim(0)
     try:
-        Path("/proc/self/clear_refs").write_text("5")        # resets VmHWM, the high-water mark (man 5 proc)
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the high-water mark (man 5 proc)
     except OSError:
         return _sampled_peak(function)
     before = _high_water()
@@ -217,7 +217,7 @@ def _high_water_by_step(steps: dict[str, str]) -> dict[str, int]:
     for name, source in steps.items():
         exec(source, scope)
         peaks[name] = peak = max(peak, _high_water())
-        print(name)                                          # for the bar in the other process
+        print(name)  # for the bar in the other process
     return peaks
 
 
@@ -231,7 +231,7 @@ def _high_water() -> int:
             return psutil.Process().memory_info().peak_wset
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss      # bytes on macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def _sampled_peak(function: Callable[[], object]) -> int:

@@ -38,15 +38,28 @@ class Shape:
     def of(cls, config) -> "Shape":
         """The sizes in the configuration of a Llama model of transformers."""
         keys = config.num_key_value_heads * config.hidden_size // config.num_attention_heads
-        return cls(config.hidden_size, keys, config.intermediate_size, config.num_hidden_layers,
-                   config.num_attention_heads, config.vocab_size)
+        return cls(
+            config.hidden_size,
+            keys,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.vocab_size,
+        )
 
     @property
     def linear(self) -> dict[str, tuple[int, int]]:
         """(n_in, n_out) of the linear layers of one block."""
         d, k, f = self.width, self.keys, self.inner
-        return {"q_proj": (d, d), "k_proj": (d, k), "v_proj": (d, k), "o_proj": (d, d), "gate_proj": (d, f),
-                "up_proj": (d, f), "down_proj": (f, d)}
+        return {
+            "q_proj": (d, d),
+            "k_proj": (d, k),
+            "v_proj": (d, k),
+            "o_proj": (d, d),
+            "gate_proj": (d, f),
+            "up_proj": (d, f),
+            "down_proj": (f, d),
+        }
 
 
 def block_activations(shape: Shape, tokens: int, method: str, r: int, compute: int) -> int:
@@ -67,8 +80,17 @@ def block_activations(shape: Shape, tokens: int, method: str, r: int, compute: i
     return tokens * (norms + compute * inputs + attention + feed_forward + low_rank)
 
 
-def computed(shape: Shape, method: str, rows: int, length: int, written: int, r: int = 8, checkpointing: bool = False,
-             compute: int = FP32, optimizer: float = ADAMW) -> dict[str, float]:
+def computed(
+    shape: Shape,
+    method: str,
+    rows: int,
+    length: int,
+    written: int,
+    r: int = 8,
+    checkpointing: bool = False,
+    compute: int = FP32,
+    optimizer: float = ADAMW,
+) -> dict[str, float]:
     """Bytes of every part of a training step, and of the peak.
 
     rows, length: of a batch. written: tokens of a row whose logits count. compute: bytes of a number in the products.
@@ -76,8 +98,10 @@ def computed(shape: Shape, method: str, rows: int, length: int, written: int, r:
     """
     qlora.check_method(method)
     if min(rows, length, written, r) < 1 or compute not in (FP32, BF16):
-        raise ValueError(f"rows, length, written and r are {rows}, {length}, {written} and {r}, compute is {compute}; "
-                         f"whole numbers from 1 on are needed, and {FP32} or {BF16} bytes for compute.")
+        raise ValueError(
+            f"rows, length, written and r are {rows}, {length}, {written} and {r}, compute is {compute}; "
+            f"whole numbers from 1 on are needed, and {FP32} or {BF16} bytes for compute."
+        )
     inside = shape.blocks * sum(n_in * n_out for n_in, n_out in shape.linear.values())
     embedding, norms = shape.vocabulary * shape.width, (2 * shape.blocks + 1) * shape.width
     low_rank = 0 if method == "full" else r * shape.blocks * sum(map(sum, shape.linear.values()))
@@ -121,13 +145,14 @@ def measured(method: str, rows: int, r: int = 8, checkpointing: bool = False) ->
 def _measure(method: str, rows: int, r: int, checkpointing: bool) -> dict[str, float]:
     data = headlines.examples(headlines.documents("train", 2 * rows))
     _warm_up(data)
-    print("kernels and libraries loaded")        # a line a step, for the bar in the other process
+    print("kernels and libraries loaded")  # a line a step, for the bar in the other process
     before = _resident()
     model = qlora.prepared(method, r=r, checkpointing=checkpointing)
     built = _resident() - before
     print("model built")
-    peak_bytes = built + measure.peak_memory(lambda: training.train(
-        model, data, headlines.loss, steps=2, batch_size=rows, lr=1e-6, seed=0, progress=False))
+    peak_bytes = built + measure.peak_memory(
+        lambda: training.train(model, data, headlines.loss, steps=2, batch_size=rows, lr=1e-6, seed=0, progress=False)
+    )
     print("trained")
     batch = {name: tensor[:rows] for name, tensor in data.items()}
     counted = count(model, batch)
@@ -154,9 +179,14 @@ def count(model: nn.Module, batch: training.Batch) -> dict[str, int]:
         # In eval mode nothing is checkpointed; the block's input is kept already.
         alone = _kept(model, lambda: block.eval()(hidden.detach().requires_grad_(), *rest, **named))[0]
         again = sum(alone.values()) - hidden.nbytes
-    return {"weights": measure.state_bytes(model) - adapters, "adapters": adapters,
-            "gradients": sum(parameter.grad.nbytes for parameter in trained),
-            "optimizer": optimizers.state_bytes(optimizer), **saved, "a block again": again}
+    return {
+        "weights": measure.state_bytes(model) - adapters,
+        "adapters": adapters,
+        "gradients": sum(parameter.grad.nbytes for parameter in trained),
+        "optimizer": optimizers.state_bytes(optimizer),
+        **saved,
+        "a block again": again,
+    }
 
 
 def _kept(model: nn.Module, forward: Callable[[], Any]) -> tuple[dict[str, int], Any]:
@@ -173,8 +203,9 @@ def _kept(model: nn.Module, forward: Callable[[], Any]) -> tuple[dict[str, int],
 
     with training.bfloat16_where_fast(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         made = forward()
-    return {part: sum(size for kind, size, _ in kept.values() if kind == part)
-            for part in ("BF16 copies", "activations")}, made
+    return {
+        part: sum(size for kind, size, _ in kept.values() if kind == part) for part in ("BF16 copies", "activations")
+    }, made
 
 
 def _resident() -> int:
@@ -190,5 +221,6 @@ def _warm_up(data: training.Batch) -> None:
     small = LlamaConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
     small.vocab_size = int(data["input_ids"].max()) + 1
     batch = {name: tensor[:2] for name, tensor in data.items()}
-    training.train(LlamaForCausalLM(small), batch, headlines.loss, steps=1, batch_size=2, lr=1e-6, seed=0,
-                   progress=False)
+    training.train(
+        LlamaForCausalLM(small), batch, headlines.loss, steps=1, batch_size=2, lr=1e-6, seed=0, progress=False
+    )

@@ -7,7 +7,7 @@ import torch
 
 from lessons_lib import formats
 
-SCALE_BITS = 8                                  # an exponent alone: no sign, no fraction
+SCALE_BITS = 8  # an exponent alone: no sign, no fraction
 SCALE_EXPONENTS = (-127, 127)
 
 
@@ -37,8 +37,10 @@ def microscale(x: torch.Tensor, element: str | formats.Format = "E4M3", block_si
 def read_blocks(patterns: torch.Tensor, exponents: torch.Tensor, element: str | formats.Format = "E4M3"):
     """The numbers that `microscale` stored: FP32, shaped like patterns. ValueError for shapes that do not fit."""
     if patterns.shape[:-1] != exponents.shape[:-1] or patterns.shape[-1] % exponents.shape[-1]:
-        raise ValueError(f"Exponents of the shape {tuple(exponents.shape)} do not fit {tuple(patterns.shape)}; "
-                         "hand over what `microscale` returned.")
+        raise ValueError(
+            f"Exponents of the shape {tuple(exponents.shape)} do not fit {tuple(patterns.shape)}; "
+            "hand over what `microscale` returned."
+        )
     values = formats.decode(patterns, element).unflatten(-1, (exponents.shape[-1], -1))
     # value = element * 2**exponent
     return (values * formats.power_of_two(exponents)[..., None]).flatten(-2).float()

@@ -15,7 +15,7 @@ from lessons_lib import bars
 Costs = Mapping[str, Mapping[int, tuple[float, float]]]
 Widths = dict[str, int]
 
-MOST_ALLOCATIONS = 1_000_000                     # that an exhaustive search tries
+MOST_ALLOCATIONS = 1_000_000  # that an exhaustive search tries
 
 
 def sensitivity(evaluate: Callable, layers: Sequence[str], bits: Sequence[int]) -> dict[str, dict[int, float]]:
@@ -66,8 +66,10 @@ def best_allocation(costs: Costs, budget: float) -> Widths:
     """
     count = math.prod(len(options) for options in _checked(costs).values())
     if count > MOST_ALLOCATIONS:
-        raise ValueError(f"There are {count:,} allocations, too many to try ({MOST_ALLOCATIONS:,}): take fewer "
-                         "layers or choices, or allocate_bits.")
+        raise ValueError(
+            f"There are {count:,} allocations, too many to try ({MOST_ALLOCATIONS:,}): take fewer "
+            "layers or choices, or allocate_bits."
+        )
     best, found = (math.inf, math.inf), None
     for bits in itertools.product(*costs.values()):
         options = [costs[layer][b] for layer, b in zip(costs, bits, strict=True)]

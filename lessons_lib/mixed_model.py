@@ -21,7 +21,7 @@ PARTS = {
     "first feed-forward": ("intermediate.dense",),
     "second feed-forward": ("output.dense",),
 }
-CANDIDATES = 8                          # steps tried for a row
+CANDIDATES = 8  # steps tried for a row
 
 
 def units(model: nn.Module) -> dict[str, list[str]]:

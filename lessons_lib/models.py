@@ -167,9 +167,13 @@ def _blank_teacher() -> TopicClassifier:
 
 
 KEPT = KeptModel(
-    "topic-teacher", "topic teacher", "a few minutes; interrupt it whenever you like, it goes on from there",
-    shape=lambda: _teacher_shape(), train=lambda *how: _train_teacher(*how), blank=_blank_teacher,
-)  # fmt: skip
+    "topic-teacher",
+    "topic teacher",
+    "a few minutes; interrupt it whenever you like, it goes on from there",
+    shape=lambda: _teacher_shape(),
+    train=lambda *how: _train_teacher(*how),
+    blank=_blank_teacher,
+)
 
 
 def topic_teacher(progress: bool = True) -> TopicClassifier:

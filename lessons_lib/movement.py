@@ -25,8 +25,10 @@ def movement_scores(weights: Sequence[Tensor], grads: Sequence[Tensor]) -> Tenso
     """
     shapes = {tuple(one.shape) for one in (*weights, *grads)}
     if len(weights) != len(grads) or len(shapes) != 1:
-        raise ValueError(f"one gradient for each of at least one step's weights, all of one shape: there are "
-                         f"{len(weights)} weights, {len(grads)} gradients and the shapes {sorted(shapes)}.")
+        raise ValueError(
+            f"one gradient for each of at least one step's weights, all of one shape: there are "
+            f"{len(weights)} weights, {len(grads)} gradients and the shapes {sorted(shapes)}."
+        )
     # S_ij = - sum over t of (dL / dW'_ij)_t (W_ij)_t
     return -sum(weight * grad for weight, grad in zip(weights, grads, strict=True))
 
@@ -69,8 +71,11 @@ class Masked(nn.Module):
 
     def choose(self, weight: Tensor, sparsity: float) -> None:
         """Close the mask for this share of the weights: the lowest scores, or the smallest weights."""
-        self.mask = (pruning.magnitude_mask(weight, sparsity) if self.scores is None
-                     else pruning.score_mask(self.scores, sparsity))
+        self.mask = (
+            pruning.magnitude_mask(weight, sparsity)
+            if self.scores is None
+            else pruning.score_mask(self.scores, sparsity)
+        )
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from lessons_lib import formats
 
-BLOCK = 64                      # weights that share a scale
-SCALE_BLOCK = 256               # scales that share a scale
-SMALLEST_ABSMAX = 1e-38         # what a smaller absmax counts as, so that 1 / absmax stays finite
-POSITIONS = 65_536              # among which bitsandbytes looks up the code of a scale
+BLOCK = 64  # weights that share a scale
+SCALE_BLOCK = 256  # scales that share a scale
+SMALLEST_ABSMAX = 1e-38  # what a smaller absmax counts as, so that 1 / absmax stays finite
+POSITIONS = 65_536  # among which bitsandbytes looks up the code of a scale
 # Work goes piece by piece, each small enough to stay in a core's cache from the first operation to the last.
-PIECE = 65_536                  # weights quantized at a time, and bytes unpacked at a time
+PIECE = 65_536  # weights quantized at a time, and bytes unpacked at a time
 # A weight lies in one of 2 * CELLS + 1 cells, each narrower than the gap between two borders: one border at most.
 CELLS = 16
 
@@ -70,8 +70,10 @@ def dequantize(packed: Tensor, absmax: Tensor, block_size: int = BLOCK) -> Tenso
         raise TypeError(f"packed is {packed.dtype}; uint8 with two codes a byte is needed.")
     _check_block(block_size)
     if packed.ndim != 1 or absmax.ndim != 1 or 2 * len(packed) != len(absmax) * block_size:
-        raise ValueError(f"{tuple(packed.shape)} bytes and {tuple(absmax.shape)} scales do not fit blocks of "
-                         f"{block_size}: one scale is needed for every {block_size // 2} bytes.")
+        raise ValueError(
+            f"{tuple(packed.shape)} bytes and {tuple(absmax.shape)} scales do not fit blocks of "
+            f"{block_size}: one scale is needed for every {block_size // 2} bytes."
+        )
     return unpack_scaled(packed, pairs(), absmax, block_size)
 
 
@@ -167,8 +169,10 @@ def double_quantize(absmax: Tensor, block: int = SCALE_BLOCK, code: Tensor | Non
     if absmax.ndim != 1 or not absmax.numel() or not absmax.isfinite().all():
         raise ValueError(f"absmax has the shape {tuple(absmax.shape)}; a list (n,) of finite scales is needed.")
     if block < 1 or not 2 <= len(code) <= 256 or not (code.diff() > 0).all():
-        raise ValueError(f"block is {block} and code has {len(code)} entries: a block of at least 1, and 2 to 256 "
-                         "ascending entries are needed.")
+        raise ValueError(
+            f"block is {block} and code has {len(code)} entries: a block of at least 1, and 2 to 256 "
+            "ascending entries are needed."
+        )
     offset = absmax.mean()
     # centred = absmax - mean, in blocks; the last one filled up with zeros
     centred = torch.nn.functional.pad(absmax - offset, (0, -len(absmax) % block)).view(-1, block)
@@ -185,8 +189,10 @@ def double_dequantize(doubled: Doubled, block: int = SCALE_BLOCK, code: Tensor |
     """The scales that their codes stand for, code[codes] * scale + mean: FP32 (n,). Raises ValueError for a misfit."""
     code = dynamic_map() if code is None else code
     if len(doubled.scales) != -(-len(doubled.codes) // block):
-        raise ValueError(f"{len(doubled.codes)} codes in blocks of {block} need {-(-len(doubled.codes) // block)} "
-                         f"scales, not {len(doubled.scales)}.")
+        raise ValueError(
+            f"{len(doubled.codes)} codes in blocks of {block} need {-(-len(doubled.codes) // block)} "
+            f"scales, not {len(doubled.scales)}."
+        )
     spread = doubled.scales.repeat_interleave(block)[: len(doubled.codes)]
     # absmax = code[codes] * scale + mean
     return code[doubled.codes.int()] * spread + doubled.offset
@@ -203,8 +209,10 @@ def bits_per_weight(block_size: int = BLOCK, double: bool = True) -> float:
 
 def _check_block(block_size: int) -> None:
     if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 2 or block_size % 2:
-        raise ValueError(f"block_size is {block_size!r}; an even number from 2 on is needed, since a byte holds two "
-                         "codes. 64 is usual.")
+        raise ValueError(
+            f"block_size is {block_size!r}; an even number from 2 on is needed, since a byte holds two "
+            "codes. 64 is usual."
+        )
 
 
 def _blocks(x, block_size: int) -> Tensor:
@@ -213,6 +221,8 @@ def _blocks(x, block_size: int) -> Tensor:
         raise TypeError(f"x is {kind}; it must be a float tensor. Convert it with .float().")
     _check_block(block_size)
     if x.numel() == 0 or x.numel() % block_size:
-        raise ValueError(f"x has {x.numel()} values, shape {tuple(x.shape)}, which do not split into blocks of "
-                         f"{block_size}; choose a block size that divides them.")
+        raise ValueError(
+            f"x has {x.numel()} values, shape {tuple(x.shape)}, which do not split into blocks of "
+            f"{block_size}; choose a block size that divides them."
+        )
     return x.detach().float().reshape(-1, block_size)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-ERRORS_ONLY = 3      # of ONNX Runtime's levels; its warnings tell of optimizations that it left out
+ERRORS_ONLY = 3  # of ONNX Runtime's levels; its warnings tell of optimizations that it left out
 
 
 def session(path: str | os.PathLike, threads: int = 1) -> "InferenceSession":

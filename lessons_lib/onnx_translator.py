@@ -23,8 +23,15 @@ REAL = "real"  # bool (B, 1, 1, S): where the source is no padding
 def state_names(layers: int) -> list[str]:
     """What the encoder gives, in order: REAL, then keys and values of the source for each decoder layer, FP32
     (B, heads, S, size of a head), then those of what was written, (B, heads, T, size of a head)."""
-    return [REAL, *(f"{part}_{layer}_{what}" for part in ("memory", "past") for layer in range(layers)
-                    for what in ("key", "value"))]
+    return [
+        REAL,
+        *(
+            f"{part}_{layer}_{what}"
+            for part in ("memory", "past")
+            for layer in range(layers)
+            for what in ("key", "value")
+        ),
+    ]
 
 
 class _Encoder(nn.Module):
@@ -69,14 +76,19 @@ def to_onnx(model: Translator, folder: str | os.PathLike) -> Path:
     source, shape = torch.full((2, 7), PAD + 1), model.shape
     names, parts = state_names(shape.decoder_layers), 2 * shape.decoder_layers
     # A tensor for each: one that came twice would be traced as one input.
-    memory, past = ([torch.zeros(2, shape.heads, places, shape.width // shape.heads) for _ in range(parts)]
-                    for places in (7, 3))
+    memory, past = (
+        [torch.zeros(2, shape.heads, places, shape.width // shape.heads) for _ in range(parts)] for places in (7, 3)
+    )
     sample = dict(zip(names, [(source != PAD)[:, None, None], *memory, *past], strict=True))
     axes = (*[{0: batch, 2: length}] * parts, *[{0: batch, 2: written}] * parts)
     export.traced(_Encoder(model), folder / ENCODER, {"source": source}, names, [{0: batch, 1: length}])
-    export.traced(_Decoder(model), folder / DECODER, {"piece": source[:, :1]} | sample,
-                  ["logits", *(f"next_{name}" for name in names[1 + parts:])],
-                  [{0: batch}, {0: batch, 3: length}, axes])
+    export.traced(
+        _Decoder(model),
+        folder / DECODER,
+        {"piece": source[:, :1]} | sample,
+        ["logits", *(f"next_{name}" for name in names[1 + parts :])],
+        [{0: batch}, {0: batch, 3: length}, axes],
+    )
     return folder
 
 
@@ -100,8 +112,7 @@ class OnnxTranslator(nn.Module):
         self.longer = [output.name.removeprefix("next_") for output in self.decoder.get_outputs()[1:]]
 
     def encode(self, source: Tensor) -> tuple[list[dict], None]:
-        """source: int64 (B, S), padded with PAD. Returns the state in place of hidden states; the mask is part of it.
-        """
+        """source: int64 (B, S), padded with PAD. Returns the state in place of hidden states, the mask in it."""
         return [dict(zip(self.state, self.encoder.run(None, {"source": source.numpy()}), strict=True))], None
 
     def memory(self, encoded: dict) -> dict:

@@ -23,12 +23,18 @@ def adamw_8bit(parameters: Iterable[nn.Parameter], lr: float, paged: bool = Fals
     if not paged:
         return bitsandbytes.optim.AdamW8bit(parameters, lr=lr)
     if not torch.cuda.is_available():
-        raise RuntimeError("Paging moves optimizer state between a GPU and the computer's memory, and there is no CUDA "
-                           "GPU here. Leave paged out: without a GPU the state is in that memory anyway.")
+        raise RuntimeError(
+            "Paging moves optimizer state between a GPU and the computer's memory, and there is no CUDA "
+            "GPU here. Leave paged out: without a GPU the state is in that memory anyway."
+        )
     return bitsandbytes.optim.PagedAdamW8bit(parameters, lr=lr)
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of the state an optimizer keeps for its parameters, after its first step; what all share is not counted."""
-    return sum(value.nbytes for state in optimizer.state.values() for name, value in state.items()
-               if name not in SHARED and isinstance(value, torch.Tensor))
+    return sum(
+        value.nbytes
+        for state in optimizer.state.values()
+        for name, value in state.items()
+        if name not in SHARED and isinstance(value, torch.Tensor)
+    )

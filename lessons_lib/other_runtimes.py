@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-SMALLEST, USUAL, LARGEST = (1, 1), (16, 32), (64, 128)      # batch and length that TensorRT is to be ready for
+SMALLEST, USUAL, LARGEST = (1, 1), (16, 32), (64, 128)  # batch and length that TensorRT is to be ready for
 
 
 def openvino_missing() -> str | None:
@@ -32,9 +32,15 @@ class OpenVinoModel(nn.Module):
         super().__init__()
         import openvino
 
-        self.compiled = openvino.Core().compile_model(str(path), "CPU", {
-            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32"})
+        self.compiled = openvino.Core().compile_model(
+            str(path),
+            "CPU",
+            {
+                "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": "f32",
+            },
+        )
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """FP32 logits (batch, ...) of int64 (batch, length) each."""

@@ -45,14 +45,18 @@ STEPS = {
     "export": "write the model as ONNX",
     "int8": "give the weights of the ONNX file 8 bits",
 }
-ONLY_CLASSIFIER = {"heads": "has four heads a layer, and keeps them",
-                   "vocabulary": "has no word that its training texts do not have"}
+ONLY_CLASSIFIER = {
+    "heads": "has four heads a layer, and keeps them",
+    "vocabulary": "has no word that its training texts do not have",
+}
 SLOW, ON_FILES = ("distil", "export", "int8"), ("export", "int8")
 WEIGHTS, FILE, FOLDER = "model.safetensors", "model.onnx", "onnx"
 HAND_IN = {
     "classifier": {FILE: "18_topics.onnx"},
-    "translator": {onnx_translator.ENCODER: "18_translator_encoder.onnx",
-                   onnx_translator.DECODER: "18_translator_decoder.onnx"},
+    "translator": {
+        onnx_translator.ENCODER: "18_translator_encoder.onnx",
+        onnx_translator.DECODER: "18_translator_decoder.onnx",
+    },
 }
 RECIPE = 2  # raised when a change of the code changes what a step makes
 
@@ -197,8 +201,13 @@ def _teacher_sha256(task: str) -> str:
 
 def _shape(task: str, steps: Sequence[str], options: Options, seed: int) -> dict:
     """All that shapes what the last of these steps makes."""
-    return {"steps": list(steps), "options": asdict(options), "seed": seed, "teacher": _teacher_sha256(task),
-            "recipe": RECIPE}
+    return {
+        "steps": list(steps),
+        "options": asdict(options),
+        "seed": seed,
+        "teacher": _teacher_sha256(task),
+        "recipe": RECIPE,
+    }
 
 
 def _kept(name: str, made: Made, options: Options, seed: int, progress: bool) -> Made:

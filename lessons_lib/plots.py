@@ -23,12 +23,21 @@ from lessons_lib.tables import show
 
 __all__ = ["Figure", "bars", "grids", "histogram", "lines", "note", "scatter"]
 
-MOST_GRID_NUMBERS = 400     # more could not be read
+MOST_GRID_NUMBERS = 400  # more could not be read
 
 
 @styled
-def histogram(values, marks: dict | None = None, bins: int = 80, *, title: str, alt: str, xlabel: str,
-              ylabel: str = "count", log_y: bool = False) -> Figure:
+def histogram(
+    values,
+    marks: dict | None = None,
+    bins: int = 80,
+    *,
+    title: str,
+    alt: str,
+    xlabel: str,
+    ylabel: str = "count",
+    log_y: bool = False,
+) -> Figure:
     """How often each value occurs.
 
     values: numbers, or {"name": numbers} to lay several outlines over one another.
@@ -51,8 +60,17 @@ def histogram(values, marks: dict | None = None, bins: int = 80, *, title: str, 
 
 
 @styled
-def lines(series: dict, *, title: str, alt: str, xlabel: str, ylabel: str, log_x: bool = False, log_y: bool = False,
-          marks: dict | None = None) -> Figure:
+def lines(
+    series: dict,
+    *,
+    title: str,
+    alt: str,
+    xlabel: str,
+    ylabel: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    marks: dict | None = None,
+) -> Figure:
     """Curves.
 
     series: {"name": (x, y)} or {"name": (x, y, low, high)}, where low and high bound an interval at each x.
@@ -62,8 +80,16 @@ def lines(series: dict, *, title: str, alt: str, xlabel: str, ylabel: str, log_x
     for position, (name, parts) in enumerate(_series(series, (2, 4)).items()):
         x, y, *interval = (_numbers(part, repr(name)) for part in parts)
         colour, few = COLOURS[position % 8], len(x) <= 40
-        axes.plot(x, y, label=name, color=colour, linestyle=STYLES[position % 8], linewidth=1.8, markersize=5,
-                  marker=MARKERS[position % 8] if few else None)
+        axes.plot(
+            x,
+            y,
+            label=name,
+            color=colour,
+            linestyle=STYLES[position % 8],
+            linewidth=1.8,
+            markersize=5,
+            marker=MARKERS[position % 8] if few else None,
+        )
         if interval and few:
             axes.errorbar(x, y, yerr=_whiskers(y, *interval, name), fmt="none", ecolor=colour, capsize=3)
         elif interval:
@@ -71,15 +97,16 @@ def lines(series: dict, *, title: str, alt: str, xlabel: str, ylabel: str, log_x
     places = np.unique(np.concatenate([_numbers(parts[0], "x") for parts in series.values()]))
     if log_x and len(places) <= 10:
         axes.set_xticks(places)
-    elif not log_x and not (places % 1).any():                 # bits, steps and layers come whole
+    elif not log_x and not (places % 1).any():  # bits, steps and layers come whole
         axes.xaxis.get_major_locator().set_params(integer=True)
     _mark(axes, marks or {}, len(series), log_y)
     return finished(figure, axes, alt)
 
 
 @styled
-def bars(values: dict, *, title: str, alt: str, xlabel: str, ylabel: str = "", log_x: bool = False,
-         marks: dict | None = None) -> Figure:
+def bars(
+    values: dict, *, title: str, alt: str, xlabel: str, ylabel: str = "", log_x: bool = False, marks: dict | None = None
+) -> Figure:
     """Horizontal bars, each with its value written beside it; xlabel names what is measured, ylabel the bars.
 
     values: {"name": v}; v a number, (value, low, high), or anything with .value, .low and .high. For groups of bars,
@@ -98,15 +125,30 @@ def bars(values: dict, *, title: str, alt: str, xlabel: str, ylabel: str = "", l
                 continue
             value, low, high = _interval(group[kind], name)
             place = spot + (row - (len(kinds) - 1) / 2) * step
-            axes.barh(place, value, height=step * 0.92, color=FILLS[row % 4], hatch=HATCHES[row % 8], linewidth=0.8,
-                      edgecolor="black", label=kind if spot == 0 else "")
+            axes.barh(
+                place,
+                value,
+                height=step * 0.92,
+                color=FILLS[row % 4],
+                hatch=HATCHES[row % 8],
+                linewidth=0.8,
+                edgecolor="black",
+                label=kind if spot == 0 else "",
+            )
             whiskers = _whiskers(np.array([value]), np.array([low]), np.array([high]), name)
             if low < high:
                 axes.errorbar(value, place, xerr=whiskers, fmt="none", ecolor="black", capsize=3)
             side = 1 if value >= 0 else -1
-            axes.annotate(show(value), (high if side > 0 else low, place), xytext=(4 * side, 0), va="center",
-                          textcoords="offset points", ha="left" if side > 0 else "right", fontsize=9,
-                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})   # a mark may pass behind it
+            axes.annotate(
+                show(value),
+                (high if side > 0 else low, place),
+                xytext=(4 * side, 0),
+                va="center",
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                fontsize=9,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )  # a mark may pass behind it
     _mark(axes, marks or {}, 0, False)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.invert_yaxis()
@@ -116,15 +158,24 @@ def bars(values: dict, *, title: str, alt: str, xlabel: str, ylabel: str = "", l
 
 
 @styled
-def scatter(series: dict, *, title: str, alt: str, xlabel: str, ylabel: str, log_x: bool = False,
-            log_y: bool = False) -> Figure:
+def scatter(
+    series: dict, *, title: str, alt: str, xlabel: str, ylabel: str, log_x: bool = False, log_y: bool = False
+) -> Figure:
     """Points. series: {"name": (x, y)} or {"name": (x, y, labels)}, where each label is written beside its point."""
     figure, axes = plot(title, xlabel, ylabel, log_x, log_y)
     wanted = []
     for position, (name, (x, y, *words)) in enumerate(_series(series, (2, 3)).items()):
         x, y = _numbers(x, repr(name)), _numbers(y, repr(name))
-        axes.plot(x, y, linestyle="none", marker=MARKERS[position % 8], color=COLOURS[position % 8], label=name,
-                  markersize=6 if len(x) <= 100 else 3, fillstyle="none" if position % 2 else "full")
+        axes.plot(
+            x,
+            y,
+            linestyle="none",
+            marker=MARKERS[position % 8],
+            color=COLOURS[position % 8],
+            label=name,
+            markersize=6 if len(x) <= 100 else 3,
+            fillstyle="none" if position % 2 else "full",
+        )
         wanted += [(x[spot], y[spot], str(word)) for spot, word in enumerate(words[0] if words else ())]
     axes.margins(0.08)
     return finished(figure, axes, alt, wanted)
@@ -144,18 +195,21 @@ def grids(*tensors, titles: list[str], title: str | None = None, alt: str | None
     across = max(widths) if stacked else sum(widths) + 0.6 * (len(tables) - 1)
     down = sum(heights) + len(tables) if stacked else max(heights) + 1
     longest = max(len(_short(value)) for rows in tables for value in rows.flat)
-    cell = min(max(0.6, 0.09 * longest + 0.1), 7 / across)                  # inches
+    cell = min(max(0.6, 0.09 * longest + 0.1), 7 / across)  # inches
     figure = canvas(max(across * cell + 0.2, 3), down * max(0.2, cell / 2) + (0.4 if title else 0.1))
     if title:
         entitle(figure, title)
     ratios = {"height_ratios": heights} if stacked else {"width_ratios": widths}
     shape = (len(tables), 1) if stacked else (1, len(tables))
-    for axes, rows, name in zip(figure.subplots(*shape, squeeze=False, gridspec_kw=ratios).flat, tables, titles,
-                                strict=True):
+    for axes, rows, name in zip(
+        figure.subplots(*shape, squeeze=False, gridspec_kw=ratios).flat, tables, titles, strict=True
+    ):
         _draw_grid(axes, rows, name, font=min(10, 105 * cell / (longest + 1)))
         axes.set(**{"xlim": (-0.5, max(widths) - 0.5)} if stacked else {"ylim": (max(heights) - 0.5, -0.5)})
-    spoken = [f"{name}: " + "; ".join(" ".join(map(_short, row)) for row in rows)
-              for rows, name in zip(tables, titles, strict=True)]
+    spoken = [
+        f"{name}: " + "; ".join(" ".join(map(_short, row)) for row in rows)
+        for rows, name in zip(tables, titles, strict=True)
+    ]
     return Figure(figure, alt or f"{title or 'Grids of numbers'}. " + ". ".join(spoken) + ".")
 
 
@@ -173,18 +227,26 @@ def note(text: str) -> None:
 def _mark(axes, marks, used, log_y):
     """Lines for up to three places, a row of ticks above the plot for more."""
     rows = 0
-    for position, (name, places) in enumerate(marks.items(), start=max(used, 1)):      # a solid line looks like data
+    for position, (name, places) in enumerate(marks.items(), start=max(used, 1)):  # a solid line looks like data
         places, colour = _numbers(places, f"the mark {name!r}"), MARK_COLOURS[position % 5]
         if len(places) <= 3:
             for place in places:
                 line = axes.axvline(place, color=colour, linestyle=STYLES[position % 8], linewidth=1.8)
             line.set_label(name)
         else:
-            axes.plot(places, [0.96 - 0.07 * rows] * len(places), linestyle="none", color=colour, label=name,
-                      marker=MARKERS[rows % 8], markersize=6, fillstyle="none" if rows % 2 else "full",
-                      transform=axes.get_xaxis_transform())
+            axes.plot(
+                places,
+                [0.96 - 0.07 * rows] * len(places),
+                linestyle="none",
+                color=colour,
+                label=name,
+                marker=MARKERS[rows % 8],
+                markersize=6,
+                fillstyle="none" if rows % 2 else "full",
+                transform=axes.get_xaxis_transform(),
+            )
             rows += 1
-    if rows:                                            # head room, so that the ticks stand above what is drawn
+    if rows:  # head room, so that the ticks stand above what is drawn
         (low, high), share = axes.get_ylim(), 0.98 - 0.07 * rows
         axes.set_ylim(low, low * (high / low) ** (1 / share) if log_y else low + (high - low) / share)
 
@@ -193,7 +255,7 @@ def _draw_grid(axes, rows, name, font):
     from matplotlib import colormaps
 
     largest = np.abs(rows).max() or 1
-    colours = colormaps["PuOr_r"](0.5 + 0.42 * rows / largest)      # zero is white, the ends are dark but not black
+    colours = colormaps["PuOr_r"](0.5 + 0.42 * rows / largest)  # zero is white, the ends are dark but not black
     axes.imshow(colours, aspect="auto")
     for (i, j), value in np.ndenumerate(rows):
         # Relative luminance; white reads better than black on anything darker than 0.18.
@@ -212,8 +274,10 @@ def _short(value) -> str:
 def _rows(tensor, name) -> np.ndarray:
     rows = _array(tensor)
     if rows.ndim not in (1, 2) or not 1 <= rows.size <= MOST_GRID_NUMBERS:
-        raise ValueError(f"{name!r} has the shape {rows.shape}; a grid needs one or two dimensions and 1 to "
-                         f"{MOST_GRID_NUMBERS} numbers. Draw a slice of it.")
+        raise ValueError(
+            f"{name!r} has the shape {rows.shape}; a grid needs one or two dimensions and 1 to "
+            f"{MOST_GRID_NUMBERS} numbers. Draw a slice of it."
+        )
     _numbers(rows, name)
     return np.atleast_2d(rows.astype(int) if rows.dtype == bool else rows)
 

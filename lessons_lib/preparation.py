@@ -19,8 +19,15 @@ from lessons_lib import (
     translation_teacher,
 )
 
-PARTS = (models, masked_language, translation_teacher, study_distil_translator, translation_student, language_model,
-         pipeline)
+PARTS = (
+    models,
+    masked_language,
+    translation_teacher,
+    study_distil_translator,
+    translation_student,
+    language_model,
+    pipeline,
+)
 
 
 def prepare(report: Callable[[str], None] = print) -> None:

@@ -95,8 +95,10 @@ def global_masks(weights: Mapping[str, Tensor], sparsity: float) -> Masks:
     sizes = [_sizes(weight, name).flatten() for name, weight in weights.items()]
     together = torch.cat([one.to(sizes[0].device) for one in sizes])
     smallest = _smallest(together, pruned_count(together.numel(), sparsity)).split([one.numel() for one in sizes])
-    return {name: ~gone.view(weight.shape).to(weight.device)
-            for (name, weight), gone in zip(weights.items(), smallest, strict=True)}
+    return {
+        name: ~gone.view(weight.shape).to(weight.device)
+        for (name, weight), gone in zip(weights.items(), smallest, strict=True)
+    }
 
 
 def type_masks(weights: Mapping[str, Tensor], sparsities: Mapping[str, float]) -> Masks:
@@ -166,8 +168,9 @@ def n_m_mask(weight: Tensor, n: int, m: int) -> Tensor:
     if n > m:
         raise ValueError(f"of {m} neighbours at most {m} can stay, not {n}: give n <= m.")
     if sizes.ndim == 0 or sizes.shape[-1] % m:
-        raise ValueError(f"the last axis of {tuple(sizes.shape)} does not divide into groups of {m}; pad it, or take "
-                         "another m.")
+        raise ValueError(
+            f"the last axis of {tuple(sizes.shape)} does not divide into groups of {m}; pad it, or take another m."
+        )
     groups = sizes.unflatten(-1, (-1, m))
     return ~_smallest_in_rows(groups, m - n).view(sizes.shape)
 

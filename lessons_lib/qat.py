@@ -98,22 +98,33 @@ class QatLinear(nn.Linear):
     it by that share of its size, be it 8 bits wide or 2.
     """
 
-    def __init__(self, linear: nn.Linear, weight_bits: int, weight_step: Tensor, input_bits: int | None = None,
-                 input_step: float = 1.0, input_zero: int = 0):
+    def __init__(
+        self,
+        linear: nn.Linear,
+        weight_bits: int,
+        weight_step: Tensor,
+        input_bits: int | None = None,
+        input_step: float = 1.0,
+        input_zero: int = 0,
+    ):
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight_codes = affine.code_range(weight_bits, signed=True)
         self.input_codes = None if input_bits is None else affine.code_range(input_bits)
         if weight_step.shape != (linear.out_features,) or not (weight_step >= affine.SMALLEST_SCALE).all():
-            raise ValueError(f"weight_step has the shape {tuple(weight_step.shape)}; a positive step is needed for "
-                             f"each of {linear.out_features} output channels.")
+            raise ValueError(
+                f"weight_step has the shape {tuple(weight_step.shape)}; a positive step is needed for "
+                f"each of {linear.out_features} output channels."
+            )
         self.weight = nn.Parameter(linear.weight.detach().clone())
         if linear.bias is not None:
             self.bias = nn.Parameter(linear.bias.detach().clone())
         self.log_weight_step = nn.Parameter(weight_step.detach().float()[:, None].log())
         if self.input_codes:
             if not self.input_codes[0] <= input_zero <= self.input_codes[1] or not input_step > 0:
-                raise ValueError(f"input_step {input_step} must be positive, and input_zero {input_zero} one of the "
-                                 f"codes {self.input_codes[0]} ... {self.input_codes[1]}.")
+                raise ValueError(
+                    f"input_step {input_step} must be positive, and input_zero {input_zero} one of the "
+                    f"codes {self.input_codes[0]} ... {self.input_codes[1]}."
+                )
             self.input_zero = int(input_zero)
             self.log_input_step = nn.Parameter(torch.tensor(float(input_step)).log())
 
@@ -145,8 +156,10 @@ def fold_batch_norm(linear: nn.Linear, norm: nn.BatchNorm1d) -> nn.Linear:
     Raises ValueError when norm keeps no running statistics or has another number of channels.
     """
     if norm.running_var is None or norm.num_features != linear.out_features:
-        raise ValueError(f"a norm over {linear.out_features} channels with running statistics is needed; this one has "
-                         f"{norm.num_features} and {'none' if norm.running_var is None else 'keeps them'}.")
+        raise ValueError(
+            f"a norm over {linear.out_features} channels with running statistics is needed; this one has "
+            f"{norm.num_features} and {'none' if norm.running_var is None else 'keeps them'}."
+        )
     folded = nn.Linear(linear.in_features, linear.out_features)
     with torch.no_grad():
         gain = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lessons_lib import affine, dynamic_int8, layers
 from lessons_lib.qat import QatLinear
 
-CANDIDATES = 50         # ranges that are tried, equal shares of the full one
-SAMPLE = 100_000        # numbers of an input that its range is chosen from
+CANDIDATES = 50  # ranges that are tried, equal shares of the full one
+SAMPLE = 100_000  # numbers of an input that its range is chosen from
 STARTS = ("least error", "absmax")
 
 
@@ -56,8 +56,13 @@ def input_range(x: Tensor, bits: int, start: str = "least error") -> tuple[float
     return affine.choose_qparams(*affine.best_clip(some, bits, signed=False, symmetric=False, steps=CANDIDATES), bits)
 
 
-def prepare(model: nn.Module, weight_bits: int, input_bits: int | None = None, batch: dict[str, Tensor] | None = None,
-            start: str = "least error") -> nn.Module:
+def prepare(
+    model: nn.Module,
+    weight_bits: int,
+    input_bits: int | None = None,
+    batch: dict[str, Tensor] | None = None,
+    start: str = "least error",
+) -> nn.Module:
     """A copy of the model whose encoder computes its linear layers on few bits, as `qat.QatLinear`; the head stays.
 
     input_bits: None leaves activations as they are; else batch, tokens of some sentences, gives their ranges.
@@ -102,12 +107,19 @@ class Int8Linear(nn.Module):
     def __init__(self, layer: QatLinear):
         super().__init__()
         if layer.input_codes is None or layer.input_codes[1] > 255 or layer.weight_codes[1] > 127:
-            raise ValueError("an integer product needs weights and inputs of at most 8 bits each; prepare the model "
-                             "with input_bits.")
+            raise ValueError(
+                "an integer product needs weights and inputs of at most 8 bits each; prepare the model with input_bits."
+            )
         weight_step, input_step = (step.detach() for step in layer.steps())
         self.highest, self.zero, self.input_step = layer.input_codes[1], layer.input_zero, input_step.item()
-        codes = affine.quantize(layer.weight.detach(), weight_step.flatten(), torch.zeros(len(weight_step)),
-                                layer.weight_codes[1].bit_length() + 1, signed=True, axis=0)
+        codes = affine.quantize(
+            layer.weight.detach(),
+            weight_step.flatten(),
+            torch.zeros(len(weight_step)),
+            layer.weight_codes[1].bit_length() + 1,
+            signed=True,
+            axis=0,
+        )
         self.register_buffer("codes", codes)
         self.register_buffer("scales", weight_step.flatten())
         # bias' = bias - (z - 128) s t sum q_w

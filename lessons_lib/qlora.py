@@ -24,8 +24,14 @@ def check_method(method: str) -> None:
         raise ValueError(f"there is no method {method!r}; there is {', '.join(METHODS)}.")
 
 
-def prepared(method: str, targets: Sequence[str] = lora.EVERY, r: int = 8, alpha: float = 16, seed: int = 0,
-             checkpointing: bool = False) -> nn.Module:
+def prepared(
+    method: str,
+    targets: Sequence[str] = lora.EVERY,
+    r: int = 8,
+    alpha: float = 16,
+    seed: int = 0,
+    checkpointing: bool = False,
+) -> nn.Module:
     """The language model as a method trains it; with "full", every weight, and targets, r, alpha and seed are idle.
 
     checkpointing: blocks keep their input alone and compute the rest once more for the gradient. Raises ValueError for

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lessons_lib import affine
 
-MOST_THRESHOLDS = 128               # about as many does entropy_range try: more take seconds for a whole model
+MOST_THRESHOLDS = 128  # about as many does entropy_range try: more take seconds for a whole model
 
 
 def percentile_range(counts: Tensor, edges: Tensor, percent: float) -> tuple[float, float]:
@@ -20,7 +20,7 @@ def percentile_range(counts: Tensor, edges: Tensor, percent: float) -> tuple[flo
     _histogram(counts, edges)
     if not 0 < percent <= 100:
         raise ValueError(f"percent is {percent}; it is the share that stays inside, above 0 and at most 100.")
-    below = torch.cat([counts.new_zeros(1), counts]).double().cumsum(0)      # below[i] counts lie left of edge i
+    below = torch.cat([counts.new_zeros(1), counts]).double().cumsum(0)  # below[i] counts lie left of edge i
     # allowed on either side = total (100 - percent) / 200, and a little for the rounding of the running sum
     allowed = below[-1] * ((100 - percent) / 200 + 1e-12)
     low = int((below <= allowed).nonzero().max())
@@ -41,8 +41,9 @@ def best_clip_mse(counts: Tensor, edges: Tensor, bits: int) -> tuple[float, floa
     lowest, highest = affine.code_range(bits)
     counts, edges = counts.double(), edges.double()
     if edges[0] > 0 or edges[-1] < 0:
-        raise ValueError(f"The edges reach from {edges[0]:.3g} to {edges[-1]:.3g}; zero needs a code, so it must lie "
-                         "between them.")
+        raise ValueError(
+            f"The edges reach from {edges[0]:.3g} to {edges[-1]:.3g}; zero needs a code, so it must lie between them."
+        )
     middle = (edges[:-1] + edges[1:]) / 2
     # sums[p][i] = sum of x**p over the counts left of edge i
     sums = [torch.cat([counts.new_zeros(1), (counts * middle**power).cumsum(0)]) for power in range(3)]
@@ -109,7 +110,8 @@ def _folded(counts: Tensor, edges: Tensor) -> tuple[Tensor, float]:
 
 def _histogram(counts: Tensor, edges: Tensor) -> None:
     if counts.dim() != 1 or edges.shape != (len(counts) + 1,) or (edges.diff() <= 0).any():
-        raise ValueError(f"counts (bins,) need rising edges (bins + 1,); shapes are {tuple(counts.shape)} and "
-                         f"{tuple(edges.shape)}.")
+        raise ValueError(
+            f"counts (bins,) need rising edges (bins + 1,); shapes are {tuple(counts.shape)} and {tuple(edges.shape)}."
+        )
     if (counts < 0).any() or not counts.sum() > 0:
         raise ValueError("counts must not be negative, and at least one bin must hold something.")

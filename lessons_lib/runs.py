@@ -96,8 +96,10 @@ class Live:
     def __str__(self) -> str:
         where = "within" if self.within else "OUTSIDE"
         seeds = ", ".join(f"{score:.1%}" for score in self.stored)
-        return (f"{self.score:.1%} in {self.row.seconds:.0f} s, {where} {self.low:.1%} to {self.high:.1%}, "
-                f"where one more run is expected after the table's {seeds}")
+        return (
+            f"{self.score:.1%} in {self.row.seconds:.0f} s, {where} {self.low:.1%} to {self.high:.1%}, "
+            f"where one more run is expected after the table's {seeds}"
+        )
 
     __repr__ = __str__
 

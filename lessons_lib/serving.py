@@ -26,9 +26,9 @@ from starlette.routing import Route
 
 from lessons_lib.batching import Batcher, Closed, Full
 
-HUNG_UP = 499           # nobody reads it; the number that nginx counts such requests under
-DISCARDED = 1_000_000   # bytes of a body that are read at most; whoever sends more is cut off
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)        # borders of the histograms of times
+HUNG_UP = 499  # nobody reads it; the number that nginx counts such requests under
+DISCARDED = 1_000_000  # bytes of a body that are read at most; whoever sends more is cut off
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)  # borders of the histograms of times
 WANTED = 'Send one JSON object, {"text": "..."}, with a text that is not empty.'
 
 
@@ -36,12 +36,12 @@ WANTED = 'Send one JSON object, {"text": "..."}, with a text that is not empty.'
 class Limits:
     """What one request may cost, and how many may wait. Times in seconds."""
 
-    max_batch: int = 16         # texts computed together
-    max_wait: float = 0.005     # that a text waits for others while the model is idle
-    capacity: int = 64          # texts that may wait
-    timeout: float = 2.0        # for a request's body to arrive, and again for its answer to be ready
-    max_bytes: int = 10_000     # of a request's body
-    max_tokens: int = 128       # of a text
+    max_batch: int = 16  # texts computed together
+    max_wait: float = 0.005  # that a text waits for others while the model is idle
+    capacity: int = 64  # texts that may wait
+    timeout: float = 2.0  # for a request's body to arrive, and again for its answer to be ready
+    max_bytes: int = 10_000  # of a request's body
+    max_tokens: int = 128  # of a text
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -63,8 +63,9 @@ class Metrics:
     def __init__(self):
         self.registry = own = CollectorRegistry()
         self.requests = Counter("requests", "Requests to /predict, by status.", ["status"], registry=own)
-        self.seconds = Histogram("request_seconds", "From a request's start to its answer, if it was 200.",
-                                 buckets=SECONDS, registry=own)
+        self.seconds = Histogram(
+            "request_seconds", "From a request's start to its answer, if it was 200.", buckets=SECONDS, registry=own
+        )
         self.waited = Histogram("waited_seconds", "In the queue, until the batch left.", buckets=SECONDS, registry=own)
         self.batches = Histogram("batch_size", "Texts computed together.", buckets=(1, 2, 4, 8, 16, 32), registry=own)
         self.waiting = Gauge("waiting", "Texts in the queue now.", registry=own)
@@ -89,8 +90,9 @@ def application(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.batcher = batcher = Batcher(compute, limits.max_batch, limits.max_wait, limits.capacity,
-                                              metrics.batch_left)
+        app.state.batcher = batcher = Batcher(
+            compute, limits.max_batch, limits.max_wait, limits.capacity, metrics.batch_left
+        )
         metrics.waiting.set_function(lambda: len(batcher.waiting))
         yield
         await batcher.close()
@@ -120,7 +122,7 @@ def application(
             headers = {"Connection": "close"} if refused.close else {"Retry-After": "1"} if status == 429 else {}
         except ClientDisconnect:
             status, content = HUNG_UP, {}
-        except Exception:                       # of the model: this caller is told, the others are answered
+        except Exception:  # of the model: this caller is told, the others are answered
             logging.getLogger(__name__).exception("a request failed")
             status, content = 500, {"error": "The model failed on this request. The server's log says more."}
         metrics.requests.labels(status).inc()
@@ -133,9 +135,14 @@ def application(
     async def show_metrics(_: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(lifespan=lifespan, routes=[
-        Route("/predict", predict, methods=["POST"]), Route("/health", health), Route("/metrics", show_metrics),
-    ])
+    return Starlette(
+        lifespan=lifespan,
+        routes=[
+            Route("/predict", predict, methods=["POST"]),
+            Route("/health", health),
+            Route("/metrics", show_metrics),
+        ],
+    )
 
 
 class Server(uvicorn.Server):

@@ -18,8 +18,11 @@ def linear_weights(model: nn.Module, without: Iterable[str] = ("head",)) -> dict
 
     without: layers that stay as they are, by name. ValueError when no linear layer is left.
     """
-    found = {f"{name}.weight": layer.weight for name, layer in model.named_modules()
-             if isinstance(layer, nn.Linear) and name not in without}
+    found = {
+        f"{name}.weight": layer.weight
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and name not in without
+    }
     if not found:
         raise ValueError("the model has no linear layer to prune.")
     return found
@@ -30,8 +33,10 @@ def apply_masks(weights: Weights, masks: Masks) -> None:
     """Zero in place what the masks leave out. ValueError unless each mask has its weight, and its shape."""
     for name, mask in masks.items():
         if name not in weights or weights[name].shape != mask.shape:
-            raise ValueError(f"the mask {name!r} of shape {tuple(mask.shape)} fits no weight; make masks from the same "
-                             "dict of weights.")
+            raise ValueError(
+                f"the mask {name!r} of shape {tuple(mask.shape)} fits no weight; make masks from the same "
+                "dict of weights."
+            )
         weights[name].masked_fill_(~mask.to(weights[name].device), 0.0)
 
 
@@ -79,8 +84,9 @@ def input_norms(model: nn.Module, weights: Weights, calls: Iterable[Callable[[],
 
         return add
 
-    handles = [model.get_submodule(name.removesuffix(".weight")).register_forward_pre_hook(watch(name))
-               for name in weights]
+    handles = [
+        model.get_submodule(name.removesuffix(".weight")).register_forward_pre_hook(watch(name)) for name in weights
+    ]
     try:
         with torch.no_grad():
             for call in calls:

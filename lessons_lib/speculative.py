@@ -28,8 +28,10 @@ def accept_draft(p: Tensor, q: Tensor, draft: Tensor, uniforms: Tensor) -> Tenso
     """
     k = len(draft)
     if q.shape != (k, p.shape[-1]) or p.shape[0] != k + 1 or uniforms.shape != (k + 1,) or draft.dtype != torch.int64:
-        raise ValueError(f"a draft of {k} int64 tokens wants p ({k + 1}, V), q ({k}, V) and {k + 1} uniforms, not "
-                         f"{tuple(p.shape)}, {tuple(q.shape)}, {tuple(uniforms.shape)}")
+        raise ValueError(
+            f"a draft of {k} int64 tokens wants p ({k + 1}, V), q ({k}, V) and {k + 1} uniforms, not "
+            f"{tuple(p.shape)}, {tuple(q.shape)}, {tuple(uniforms.shape)}"
+        )
     rows = torch.arange(k)
     # accept x_i with probability min(1, p_i(x_i) / q_i(x_i))
     refused = (uniforms[:-1] * q[rows, draft] >= p[:-1][rows, draft]).nonzero()
@@ -77,8 +79,10 @@ def speculative(target: Translator, draft: Translator, source: Tensor, ahead: in
     if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1:
         raise ValueError(f"ahead counts drafted pieces and must be a whole number of at least 1, not {ahead!r}")
     if target.head.out_features != draft.head.out_features:
-        raise ValueError(f"target and draft must write the same pieces; they know {target.head.out_features} and "
-                         f"{draft.head.out_features}")
+        raise ValueError(
+            f"target and draft must write the same pieces; they know {target.head.out_features} and "
+            f"{draft.head.out_features}"
+        )
     large, small = TranslatorEngine(target, source), TranslatorEngine(draft, source)
     batch, rows = len(source), torch.arange(len(source))
     text = torch.full((batch, longest + 1), PAD)

@@ -37,12 +37,15 @@ class StaticLinear(nn.Module):
     kept in int8. per: what shares a weight scale, an output "channel" or the whole "tensor".
     """
 
-    def __init__(self, layer: nn.Linear, low: float, high: float, bits: int = 8, weight_bits: int = 8,
-                 per: str = "channel"):
+    def __init__(
+        self, layer: nn.Linear, low: float, high: float, bits: int = 8, weight_bits: int = 8, per: str = "channel"
+    ):
         super().__init__()
         if per not in ("channel", "tensor") or max(bits, weight_bits) > 8:
-            raise ValueError(f"per is {per!r} with {bits} and {weight_bits} bits; a scale is shared per channel or "
-                             "tensor, and int8 holds codes of 2 to 8 bits.")
+            raise ValueError(
+                f"per is {per!r} with {bits} and {weight_bits} bits; a scale is shared per channel or "
+                "tensor, and int8 holds codes of 2 to 8 bits."
+            )
         weight = layer.weight.detach()
         bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().clone()
         rows = weight if per == "channel" else weight.reshape(1, -1)
@@ -82,13 +85,15 @@ class StaticLinear(nn.Module):
         return out.view(*x.shape[:-1], out.shape[-1])
 
 
-def quantize_static(model: nn.Module, ranges: Mapping[str, Range], bits: int = 8, weight_bits: int = 8,
-                    per: str = "channel") -> nn.Module:
+def quantize_static(
+    model: nn.Module, ranges: Mapping[str, Range], bits: int = 8, weight_bits: int = 8, per: str = "channel"
+) -> nn.Module:
     """A copy of the model, in eval mode, whose linear layers are `StaticLinear`.
 
     ranges: (low, high) of the layers' inputs by name; a layer that is not named stays as it is. The other arguments
     are those of StaticLinear. Raises ValueError for a name that is no linear layer.
     """
+
     def made(name, layer):
         return StaticLinear(layer, *ranges[name], bits, weight_bits, per)
 
@@ -107,7 +112,7 @@ def layer_errors(model: nn.Module, quantized: nn.Module, batch: layers.Batch) ->
     exact_of, errors = layers.linear_layers(model), {}
 
     def compare(name, x):
-        exact = nn.functional.linear(x, exact_of[name].weight, exact_of[name].bias)    # past the layer's own hook
+        exact = nn.functional.linear(x, exact_of[name].weight, exact_of[name].bias)  # past the layer's own hook
         errors[name] = ((quantized.get_submodule(name)(x) - exact).norm() / exact.norm()).item()
 
     layers.watch(model, [batch], compare)
@@ -153,6 +158,7 @@ def smooth(model: nn.Module, channels: Mapping[str, tuple[Tensor, Tensor]], alph
 
     channels: name -> (low, high), FP32 (n_in,) each, as `observers.MinMax(axis=-1)` gives them.
     """
+
     def made(name, layer):
         low, high = channels[name]
         return Smoothed(layer, smooth_scales(torch.maximum(-low, high), layer.weight.detach().abs().amax(0), alpha))

@@ -56,7 +56,7 @@ def keep_layers(model: models.TopicClassifier, layers: Sequence[int]) -> models.
     if not len(layers) or not set(layers) <= set(range(len(there))):
         raise ValueError(f"layers {list(layers)} cannot be kept: there are 0 ... {len(there) - 1}, and one must stay.")
     config = copy.deepcopy(model.encoder.config)
-    shared = {id(model.encoder.config): config}     # by all blocks: what is set in it later reaches each of them
+    shared = {id(model.encoder.config): config}  # by all blocks: what is set in it later reaches each of them
     # What is left out need not be copied first: the copy finds the shorter list in its place.
     kept_blocks = nn.ModuleList(copy.deepcopy(there[number], dict(shared)) for number in layers)
     smaller = copy.deepcopy(model, shared | {id(there): kept_blocks})
@@ -84,8 +84,10 @@ def prune_neurons(model: nn.Module, keep: Sequence[Tensor]) -> nn.Module:
     pairs = neuron_layers(smaller)
     sizes = sorted({len(one) for one in keep})
     if len(keep) != len(pairs) or len(sizes) != 1:
-        raise ValueError(f"keep needs a list of neurons for each of the {len(pairs)} blocks, all of one length; it has "
-                         f"{len(keep)} lists of {' or '.join(map(str, sizes))} neurons.")
+        raise ValueError(
+            f"keep needs a list of neurons for each of the {len(pairs)} blocks, all of one length; it has "
+            f"{len(keep)} lists of {' or '.join(map(str, sizes))} neurons."
+        )
     for (first, second), kept in zip(pairs, keep, strict=True):
         kept = positions(kept, first.out_features, "neurons")
         narrow(first, rows=kept)
@@ -148,8 +150,11 @@ def load(folder: str | os.PathLike) -> models.TopicClassifier:
         encoder = BertModel(config, add_pooling_layer=False)
         for block, kept in zip(encoder.encoder.layer, getattr(config, heads.FIELD, ()), strict=False):
             heads.keep(block.attention, kept)
-        model = (models.TopicClassifier(encoder, topics) if tokens is None
-                 else TrimmedClassifier(encoder, tokens.long(), topics))
+        model = (
+            models.TopicClassifier(encoder, topics)
+            if tokens is None
+            else TrimmedClassifier(encoder, tokens.long(), topics)
+        )
     encoder.load_state_dict(load_file(Path(folder) / "model.safetensors"))
     model.head.load_state_dict({"weight": rest["head.weight"], "bias": rest["head.bias"]})
     return model.eval()

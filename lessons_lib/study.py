@@ -127,8 +127,14 @@ class Study:
 
     def _journal(self, inputs: dict, versions: dict) -> Path:
         """Folder of the finished cells. Another teacher, library, processor or `run` has another one: never a mix."""
-        shaped_by = {"name": self.name, "settings": self.settings, "inputs": inputs, "versions": versions,
-                     "processor": _machine().get("processor"), "run": inspect.getsource(self.run)}
+        shaped_by = {
+            "name": self.name,
+            "settings": self.settings,
+            "inputs": inputs,
+            "versions": versions,
+            "processor": _machine().get("processor"),
+            "run": inspect.getsource(self.run),
+        }
         return assets.cache_dir() / "studies" / f"{self.name}-{digest(shaped_by)[:16]}"
 
     def _read(self) -> Table:
@@ -140,8 +146,10 @@ class Study:
         except StudyError as error:
             raise StudyError(f"{error} {mend}") from None
         if table.declaration_hash != self.declaration_hash or [row.cell for row in table] != list(self.cells):
-            raise StudyError(f"{self.path} was computed for another declaration of study {self.name!r} "
-                             f"({table.declaration_hash[:12]}, not {self.declaration_hash[:12]}). {mend}")
+            raise StudyError(
+                f"{self.path} was computed for another declaration of study {self.name!r} "
+                f"({table.declaration_hash[:12]}, not {self.declaration_hash[:12]}). {mend}"
+            )
         return table
 
 

@@ -52,14 +52,17 @@ RATES = {
 # its student took the larger of lesson 07's rates for shallow ones. For the classifier what did best in lesson 06 for
 # some layers of a teacher, and in lesson 04 for random weights and all labels.
 CHOSEN = {
-    ("classifier", "teacher", "teacher"): 5e-4, ("classifier", "scratch", "labels"): 2e-3,
-    ("translator", "teacher", "teacher"): 2e-3, ("translator", "scratch", "labels"): 2e-3,
+    ("classifier", "teacher", "teacher"): 5e-4,
+    ("classifier", "scratch", "labels"): 2e-3,
+    ("translator", "teacher", "teacher"): 2e-3,
+    ("translator", "scratch", "labels"): 2e-3,
     ("translator", "scratch", "all labels"): 4e-3,
 }
 
 
-def cell(task: str, steps: tuple[str, ...], seed: int = 0, origin: str = "teacher", learn: str = "teacher",
-         **changes: Any) -> dict[str, Any]:
+def cell(
+    task: str, steps: tuple[str, ...], seed: int = 0, origin: str = "teacher", learn: str = "teacher", **changes: Any
+) -> dict[str, Any]:
     """One declared run. origin and learn are for runs in which "distil" is a step."""
     usual = {"task": task, "steps": " ".join(steps), "split": "test"}
     if "distil" in steps:
@@ -68,8 +71,11 @@ def cell(task: str, steps: tuple[str, ...], seed: int = 0, origin: str = "teache
 
 
 def _cells() -> list[dict[str, Any]]:
-    cells = [cell(task, TAUGHT[task], TUNING_SEED, origin, learn, lr=lr, split="validation")
-             for (task, origin, learn), rates in RATES.items() for lr in rates]
+    cells = [
+        cell(task, TAUGHT[task], TUNING_SEED, origin, learn, lr=lr, split="validation")
+        for (task, origin, learn), rates in RATES.items()
+        for lr in rates
+    ]
     for task, together in pipeline.REFERENCE.items():
         cells += [cell(task, together, seed) for seed in SEEDS]
         cells += [cell(task, TAUGHT[task], seed, *control) for control in CONTROLS[task] for seed in SEEDS]
@@ -130,9 +136,12 @@ def judged(made: Made, split: str) -> dict[str, Any]:
 
 def _inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: both teachers, what they told, and the size of each document."""
-    return {"classifier": topics.teacher_sha256(), "sizes": topics.document_sizes(),
-            "translator": training.state_sha256(translation_teacher.teacher().state_dict()),
-            "translations": digest(phrases.teacher_translations())}
+    return {
+        "classifier": topics.teacher_sha256(),
+        "sizes": topics.document_sizes(),
+        "translator": training.state_sha256(translation_teacher.teacher().state_dict()),
+        "translations": digest(phrases.teacher_translations()),
+    }
 
 
 def rows(table: Table, task: str, steps: tuple[str, ...], origin: str = "teacher", learn: str = "teacher") -> list[Row]:
@@ -151,8 +160,9 @@ def answers(table: Table, task: str, steps: tuple[str, ...], *way: str) -> list[
         return [list(row["after"].values())[-1]["answers"] for row in rows(table, task, steps, *way)]
     reference = pipeline.REFERENCE[task]
     if steps != reference[: len(steps)]:
-        raise ValueError(f"with 'distil' the study has {', '.join(reference)} and what it begins with, not "
-                         f"{', '.join(steps)}.")
+        raise ValueError(
+            f"with 'distil' the study has {', '.join(reference)} and what it begins with, not {', '.join(steps)}."
+        )
     return [row["after"][steps[-1]]["answers"] for row in rows(table, task, reference)]
 
 

@@ -40,10 +40,14 @@ SWEEP = {"alpha": (0.5, 0.9, 1.0), "T": (1.0, 2.0, 5.0, 10.0)}
 
 # The one that did best on validation sentences in the cells of TUNING_SEED, by (init, labels, distilled).
 RATES = {
-    ("alternate", "few", False): 2e-4, ("alternate", "few", True): 1e-3,
-    ("alternate", "full", False): 1e-3, ("alternate", "full", True): 1e-3,
-    ("scratch", "few", False): 5e-4, ("scratch", "few", True): 2e-3,
-    ("scratch", "full", False): 2e-3, ("scratch", "full", True): 2e-3,
+    ("alternate", "few", False): 2e-4,
+    ("alternate", "few", True): 1e-3,
+    ("alternate", "full", False): 1e-3,
+    ("alternate", "full", True): 1e-3,
+    ("scratch", "few", False): 5e-4,
+    ("scratch", "few", True): 2e-3,
+    ("scratch", "full", False): 2e-3,
+    ("scratch", "full", True): 2e-3,
 }
 
 
@@ -51,9 +55,16 @@ def cell(labels: str, distilled: bool, seed: int, **changes: Any) -> dict[str, A
     """One declared run: the usual settings for these labels, with changes."""
     init = changes.get("init", "alternate")
     tuned = "scratch" if init == "scratch" else "alternate"  # copied layers share their rates
-    usual = {"labels": labels, "init": "alternate", "source": "none" if init == "scratch" else "encoder",
-             "teacher": "topic" if distilled else "none", "alpha": ALPHA if distilled else 0.0,
-             "T": T if distilled else 1.0, "lr": RATES[tuned, labels, distilled], "split": "test"}
+    usual = {
+        "labels": labels,
+        "init": "alternate",
+        "source": "none" if init == "scratch" else "encoder",
+        "teacher": "topic" if distilled else "none",
+        "alpha": ALPHA if distilled else 0.0,
+        "T": T if distilled else 1.0,
+        "lr": RATES[tuned, labels, distilled],
+        "split": "test",
+    }
     return usual | changes | {"seed": seed}
 
 
@@ -61,22 +72,31 @@ def _cells() -> list[dict[str, Any]]:
     ways = [(labels, distilled) for labels in ("few", "full") for distilled in (False, True)]
     some = SEEDS[:3]
     cells = [cell(*way, seed) for way in ways for seed in SEEDS]
-    cells += [cell("few", True, seed, alpha=alpha, T=T)
-              for alpha in SWEEP["alpha"] for T in SWEEP["T"] for seed in some]
+    cells += [
+        cell("few", True, seed, alpha=alpha, T=T) for alpha in SWEEP["alpha"] for T in SWEEP["T"] for seed in some
+    ]
     cells += [cell(*way, seed, init=init) for init in ("first", "scratch") for way in ways for seed in some]
     cells += [cell(labels, True, seed, teacher="weak") for labels in ("few", "full") for seed in some]
     cells += [cell(*way, seed, source="teacher") for way in ways for seed in some]
-    cells += [cell(*way, TUNING_SEED, init=init, lr=lr, split="validation") for init, rates in TUNED_RATES.items()
-              for way in ways for lr in rates]
+    cells += [
+        cell(*way, TUNING_SEED, init=init, lr=lr, split="validation")
+        for init, rates in TUNED_RATES.items()
+        for way in ways
+        for lr in rates
+    ]
     return list({tuple(one.items()): one for one in cells}.values())  # the sweep holds the usual setting once more
 
 
 def run(cell: dict[str, Any]) -> dict[str, Any]:
     """Train the student of a cell and ask it about held-out sentences: its accuracy, and how many it got right in each
     document of the split, in the order of the documents' numbers."""
-    student = models.topic_student(SETTINGS["n_layers"], cell["init"], cell["seed"],
-                                   source="teacher" if cell["source"] == "teacher" else "encoder",
-                                   freeze_embeddings=cell["init"] != "scratch")
+    student = models.topic_student(
+        SETTINGS["n_layers"],
+        cell["init"],
+        cell["seed"],
+        source="teacher" if cell["source"] == "teacher" else "encoder",
+        freeze_embeddings=cell["init"] != "scratch",
+    )
     data = transfer_data(cell["labels"], cell["teacher"], cell["alpha"], cell["seed"])
     distil(student, data, alpha=cell["alpha"], T=cell["T"], lr=cell["lr"], seed=cell["seed"])
     return judged(student, cell["split"])
@@ -88,16 +108,26 @@ def judged(model: nn.Module, split: str) -> dict[str, Any]:
     return {"accuracy": round(sum(correct) / len(held_out(split)), 5), "correct": correct}
 
 
-def distil(student: nn.Module, data: dict[str, Tensor], *, alpha: float, T: float, lr: float, seed: int,
-           steps: int = SETTINGS["steps"], progress: bool = False) -> training.History:
+def distil(
+    student: nn.Module,
+    data: dict[str, Tensor],
+    *,
+    alpha: float,
+    T: float,
+    lr: float,
+    seed: int,
+    steps: int = SETTINGS["steps"],
+    progress: bool = False,
+) -> training.History:
     """Train a student in place on transfer_data. Sentences without a label count in the soft term alone."""
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         logits = model(batch["input_ids"], batch["attention_mask"])
         return distillation.distillation_loss(logits, batch["teacher_logits"], batch["topic"], alpha, T)
 
-    return training.train(student, data, loss, steps=steps, batch_size=SETTINGS["batch_size"], lr=lr, seed=seed,
-                          progress=progress)
+    return training.train(
+        student, data, loss, steps=steps, batch_size=SETTINGS["batch_size"], lr=lr, seed=seed, progress=progress
+    )
 
 
 def transfer_data(labels: str, teacher: str, alpha: float, seed: int) -> dict[str, Tensor]:
@@ -152,13 +182,20 @@ def teacher_logits(teacher: str, texts: str = "transfer") -> Tensor:
     """
     from safetensors.torch import load_file, save_file
 
-    shape = {"asked": [teacher, texts], "teacher": teacher_sha256(),
-             "settings": {name: SETTINGS[name] for name in ASKED},
-             "sentences": [corpora.sentences_sha256(split) for split in ("train", "test")]}
+    shape = {
+        "asked": [teacher, texts],
+        "teacher": teacher_sha256(),
+        "settings": {name: SETTINGS[name] for name in ASKED},
+        "sentences": [corpora.sentences_sha256(split) for split in ("train", "test")],
+    }
     name = "logits.safetensors"
-    return assets.stored("distil-classifier-logits", shape, lambda: {"logits": _ask(teacher, texts)},
-                         lambda folder: load_file(folder / name),
-                         lambda logits, folder: save_file(logits, folder / name))["logits"]
+    return assets.stored(
+        "distil-classifier-logits",
+        shape,
+        lambda: {"logits": _ask(teacher, texts)},
+        lambda folder: load_file(folder / name),
+        lambda logits, folder: save_file(logits, folder / name),
+    )["logits"]
 
 
 def _ask(teacher: str, texts: str) -> Tensor:
@@ -210,10 +247,13 @@ def inputs() -> dict[str, Any]:
     topic = torch.tensor(transfer_sentences()["topic"])
     teachers = ("topic", "weak")
     right = {name: teacher_logits(name).argmax(1) == topic for name in teachers}
-    return {"teacher": teacher_sha256(), "sentences": corpora.sentences_sha256("train"),
-            "on_transfer": {name: round(float(each.float().mean()), 5) for name, each in right.items()},
-            "sizes": document_sizes(),
-            "correct": {name: correct_by_document(teacher_logits(name, "test")) for name in teachers}}
+    return {
+        "teacher": teacher_sha256(),
+        "sentences": corpora.sentences_sha256("train"),
+        "on_transfer": {name: round(float(each.float().mean()), 5) for name, each in right.items()},
+        "sizes": document_sizes(),
+        "correct": {name: correct_by_document(teacher_logits(name, "test")) for name in teachers},
+    }
 
 
 def answers(counts: list[list[int]], sizes: list[int]) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -250,5 +290,11 @@ def difference(table: Table, rows: list[Row], others: list[Row]) -> intervals.Di
     return intervals.paired_difference(a, b, documents)
 
 
-STUDY = Study(name=Path(__file__).stem.removeprefix("study_"), cells=_cells(), run=run,
-              cheap=cell("few", False, SEEDS[0]), settings=SETTINGS, inputs=inputs)
+STUDY = Study(
+    name=Path(__file__).stem.removeprefix("study_"),
+    cells=_cells(),
+    run=run,
+    cheap=cell("few", False, SEEDS[0]),
+    settings=SETTINGS,
+    inputs=inputs,
+)

@@ -66,10 +66,15 @@ def cell(method: str, seed: int, way: str = "small", data: str = "few", **change
 
 
 def _cells() -> list[dict[str, Any]]:
-    cells = [cell(method, TUNING_SEED, lr=lr, dropout=dropout, split="validation")
-             for method in ("alone", "sequence") for lr in RATES for dropout in DROPOUTS]
-    cells += [cell("sequence+word", TUNING_SEED, way, lr=lr, split="validation") for way in WAYS[1:]
-              for lr in DEPTH_RATES]
+    cells = [
+        cell(method, TUNING_SEED, lr=lr, dropout=dropout, split="validation")
+        for method in ("alone", "sequence")
+        for lr in RATES
+        for dropout in DROPOUTS
+    ]
+    cells += [
+        cell("sequence+word", TUNING_SEED, way, lr=lr, split="validation") for way in WAYS[1:] for lr in DEPTH_RATES
+    ]
     cells += [cell(method, seed) for method in METHODS for seed in SEEDS]
     cells += [cell("alone", seed, data="all") for seed in SEEDS]
     cells += [cell("sequence+word", seed, way) for way in WAYS for seed in SEEDS]
@@ -114,7 +119,11 @@ def shallow_student(cell: dict[str, Any], progress: bool = False) -> Translator:
 
 
 def _taught(
-    student: Translator, teacher: Callable[[], Translator], data: dict[str, Tensor], cell: dict[str, Any], steps: int,
+    student: Translator,
+    teacher: Callable[[], Translator],
+    data: dict[str, Tensor],
+    cell: dict[str, Any],
+    steps: int,
     progress: bool,
 ) -> Translator:
     """The student, trained in place by the method of the cell; teacher() is asked only when its outputs are needed."""
@@ -125,8 +134,16 @@ def _taught(
         loss = levels.word_loss
         if cell["method"].endswith("hidden"):
             model, loss = levels.projected(student, large.shape.width, cell["seed"]), levels.hidden_loss
-    training.train(model, data, loss, steps=steps, batch_size=SETTINGS["batch_size"], lr=cell["lr"], seed=cell["seed"],
-                   progress=progress)
+    training.train(
+        model,
+        data,
+        loss,
+        steps=steps,
+        batch_size=SETTINGS["batch_size"],
+        lr=cell["lr"],
+        seed=cell["seed"],
+        progress=progress,
+    )
     return student
 
 
@@ -163,7 +180,8 @@ def untranslated() -> list[str]:
 def _asked() -> dict[str, Any]:
     """All that shapes the teacher's translations."""
     return {name: SETTINGS[name] for name in ("sources", "sources_seed", "beams")} | {
-        "teacher": translation_teacher.teacher_sha256()}
+        "teacher": translation_teacher.teacher_sha256()
+    }
 
 
 @lru_cache(maxsize=1)
@@ -171,7 +189,8 @@ def teacher_translations() -> list[str]:
     """The teacher's French for the transfer set, by beam search; asked once and kept in the cache."""
     name = "translations.json"
     return assets.stored(
-        "translations", _asked(),
+        "translations",
+        _asked(),
         lambda: levels.sequence_level_data(translation_teacher.teacher(), untranslated(), SETTINGS["beams"]),
         lambda folder: json.loads((folder / name).read_text(encoding="utf-8")),
         lambda texts, folder: (folder / name).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8"),
@@ -209,8 +228,11 @@ def tuning(table: Table, method: str, way: str = "small") -> dict[tuple[float, f
 
 def _inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the teacher's weights, its translations, the pairs."""
-    return {"translator": training.state_sha256(translation_teacher.teacher().state_dict()),
-            "translations": digest(teacher_translations()), "pairs": translation.pairs_sha256()}
+    return {
+        "translator": training.state_sha256(translation_teacher.teacher().state_dict()),
+        "translations": digest(teacher_translations()),
+        "pairs": translation.pairs_sha256(),
+    }
 
 
 STUDY = Study(

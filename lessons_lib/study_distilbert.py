@@ -43,8 +43,14 @@ RATES = {"none": (0.0, 5e-4), "triple": (2.5e-4, 5e-4)}
 def cell(n_layers: int, general: str, seed: int, **changes: Any) -> dict[str, Any]:
     """One declared run: the usual rates of its way, with changes."""
     general_lr, lr = RATES[general]
-    usual = {"n_layers": n_layers, "general": general, "general_lr": general_lr, "lr": lr, "topic_steps": SHORT,
-             "split": "test"}
+    usual = {
+        "n_layers": n_layers,
+        "general": general,
+        "general_lr": general_lr,
+        "lr": lr,
+        "topic_steps": SHORT,
+        "split": "test",
+    }
     return usual | changes | {"seed": seed}
 
 
@@ -84,29 +90,38 @@ def tokens() -> dict[str, Tensor]:
     return data | {"topic": torch.tensor(corpora.sentences("train")["topic"])}
 
 
-def general_student(
-    n_layers: int, general: str, general_lr: float, seed: int
-) -> masked_language.MaskedLanguageModel:
+def general_student(n_layers: int, general: str, general_lr: float, seed: int) -> masked_language.MaskedLanguageModel:
     """A student that took its teacher's layers and then, unless general is "none", learned on plain text."""
     student = general_distillation.new_student(teacher(), n_layers)
     if WAYS[general] is not None:
         text = {name: tokens()[name] for name in ("input_ids", "attention_mask")}
         general_distillation.distil(
-            student, teacher(), text, weights=WAYS[general], T=SETTINGS["T"], steps=SETTINGS["general_steps"],
-            batch_size=SETTINGS["batch_size"], lr=general_lr, seed=seed,
+            student,
+            teacher(),
+            text,
+            weights=WAYS[general],
+            T=SETTINGS["T"],
+            steps=SETTINGS["general_steps"],
+            batch_size=SETTINGS["batch_size"],
+            lr=general_lr,
+            seed=seed,
         )
     return student
 
 
-def taught(
-    student: masked_language.MaskedLanguageModel, steps: int, lr: float, seed: int
-) -> models.TopicClassifier:
+def taught(student: masked_language.MaskedLanguageModel, steps: int, lr: float, seed: int) -> models.TopicClassifier:
     """A classifier on the student's encoder, which it changes; its head is new, drawn from the seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         classifier = models.TopicClassifier(student.encoder)
     training.train(
-        classifier, tokens(), models.topic_loss, steps=steps, batch_size=SETTINGS["batch_size"], lr=lr, seed=seed,
+        classifier,
+        tokens(),
+        models.topic_loss,
+        steps=steps,
+        batch_size=SETTINGS["batch_size"],
+        lr=lr,
+        seed=seed,
         progress=False,
     )
     return classifier
@@ -115,9 +130,14 @@ def taught(
 def inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the teachers of this machine, and the size of each document."""
     counts = topics.inputs()
-    return {"masked_teacher": masked_language.teacher_sha256(), "topic_teacher": counts["teacher"],
-            "masked_loss": round(masked_language.held_out_loss(teacher(), "test", SETTINGS["guessed_sentences"]), 4),
-            "sentences": counts["sentences"], "sizes": counts["sizes"], "correct": counts["correct"]["topic"]}
+    return {
+        "masked_teacher": masked_language.teacher_sha256(),
+        "topic_teacher": counts["teacher"],
+        "masked_loss": round(masked_language.held_out_loss(teacher(), "test", SETTINGS["guessed_sentences"]), 4),
+        "sentences": counts["sentences"],
+        "sizes": counts["sizes"],
+        "correct": counts["correct"]["topic"],
+    }
 
 
 def rows(table: Table, n_layers: int, general: str, **changes: Any) -> list[Row]:
@@ -160,5 +180,11 @@ def masked_loss(table: Table, n_layers: int, general: str) -> intervals.Interval
     return intervals.over_seeds(losses)
 
 
-STUDY = Study(name=Path(__file__).stem.removeprefix("study_"), cells=_cells(), run=run,
-              cheap=cell(1, "none", SEEDS[0]), settings=SETTINGS, inputs=inputs)
+STUDY = Study(
+    name=Path(__file__).stem.removeprefix("study_"),
+    cells=_cells(),
+    run=run,
+    cheap=cell(1, "none", SEEDS[0]),
+    settings=SETTINGS,
+    inputs=inputs,
+)

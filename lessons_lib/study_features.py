@@ -21,14 +21,24 @@ from lessons_lib.study import Study
 
 BASE = study_distil_classifier.SETTINGS
 FEATURES = ("hint", "attention", "tokens", "examples")
-WEIGHTS = {"hint": (10.0, 100.0, 1000.0), "attention": (10.0, 100.0, 1000.0), "tokens": (0.1, 1.0, 10.0),
-           "examples": (10.0, 100.0, 1000.0)}
+WEIGHTS = {
+    "hint": (10.0, 100.0, 1000.0),
+    "attention": (10.0, 100.0, 1000.0),
+    "tokens": (0.1, 1.0, 10.0),
+    "examples": (10.0, 100.0, 1000.0),
+}
 CHOSEN = {"hint": 100.0, "attention": 100.0, "tokens": 0.1, "examples": 100.0}
 SEEDS = (0, 1, 2)
 TUNING_SEED = study_distil_classifier.TUNING_SEED
 RELATION_HEADS = 12
-SETTINGS = BASE | {"alpha": study_distil_classifier.ALPHA, "T": study_distil_classifier.T, "heads": RELATION_HEADS,
-                   "map": "uniform", "label_copies": 12, "lr": study_distil_classifier.RATES["alternate", "few", True]}
+SETTINGS = BASE | {
+    "alpha": study_distil_classifier.ALPHA,
+    "T": study_distil_classifier.T,
+    "heads": RELATION_HEADS,
+    "map": "uniform",
+    "label_copies": 12,
+    "lr": study_distil_classifier.RATES["alternate", "few", True],
+}
 
 
 def cell(seed: int, output: bool, split: str = "test", **weights: float) -> dict[str, Any]:
@@ -47,8 +57,9 @@ def settings() -> dict[str, tuple[bool, dict[str, float]]]:
 
 def _cells() -> list[dict[str, Any]]:
     cells = [cell(seed, output, **weights) for output, weights in settings().values() for seed in SEEDS]
-    return cells + [cell(TUNING_SEED, True, "validation", **{name: weight})
-                    for name in FEATURES for weight in WEIGHTS[name]]
+    return cells + [
+        cell(TUNING_SEED, True, "validation", **{name: weight}) for name in FEATURES for weight in WEIGHTS[name]
+    ]
 
 
 def feature_loss(name: str, student: Insides, teacher: Insides, mask: Tensor) -> Tensor:
@@ -89,8 +100,17 @@ def combined(teacher: nn.Module, output: bool, weights: dict[str, float]) -> Cal
     return loss
 
 
-def distil(student: nn.Module, teacher: nn.Module, data: dict[str, Tensor], *, output: bool, weights: dict[str, float],
-           seed: int, steps: int = BASE["steps"], progress: bool = False) -> training.History:
+def distil(
+    student: nn.Module,
+    teacher: nn.Module,
+    data: dict[str, Tensor],
+    *,
+    output: bool,
+    weights: dict[str, float],
+    seed: int,
+    steps: int = BASE["steps"],
+    progress: bool = False,
+) -> training.History:
     """Train a student in place on the transfer data of lesson 04, with a setting's `combined` loss.
 
     Without the output loss only labelled sentences teach the head, and a batch would hold one at most: they come
@@ -100,8 +120,16 @@ def distil(student: nn.Module, teacher: nn.Module, data: dict[str, Tensor], *, o
         labelled = (data["topic"] != distillation.UNLABELLED).long()
         copies = 1 + labelled * (SETTINGS["label_copies"] - 1)
         data = {name: tensor.repeat_interleave(copies, dim=0) for name, tensor in data.items()}
-    return training.train(student, data, combined(teacher, output, weights), steps=steps,
-                          batch_size=BASE["batch_size"], lr=SETTINGS["lr"], seed=seed, progress=progress)
+    return training.train(
+        student,
+        data,
+        combined(teacher, output, weights),
+        steps=steps,
+        batch_size=BASE["batch_size"],
+        lr=SETTINGS["lr"],
+        seed=seed,
+        progress=progress,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -129,6 +157,11 @@ def tuning(table: Table, name: str) -> dict[float, float]:
     return {row["weights"][name]: row["accuracy"] for row in found}
 
 
-STUDY = Study(name=Path(__file__).stem.removeprefix("study_"), cells=_cells(), run=run,
-              cheap=cell(SEEDS[0], True, hint=CHOSEN["hint"]), settings=SETTINGS,
-              inputs=study_distil_classifier.inputs)
+STUDY = Study(
+    name=Path(__file__).stem.removeprefix("study_"),
+    cells=_cells(),
+    run=run,
+    cheap=cell(SEEDS[0], True, hint=CHOSEN["hint"]),
+    settings=SETTINGS,
+    inputs=study_distil_classifier.inputs,
+)

@@ -107,8 +107,11 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
     if cell["model"] == "encoder":
         return topics.judged(model, "test")
     losses, hits = language_model.next_token_losses(model, judged_passages())
-    return {"accuracy": round(hits.float().mean().item(), 5), "perplexity": round(language_model.perplexity(losses), 4),
-            "losses": [round(loss, 5) for loss in losses.mean(dim=1).tolist()]}
+    return {
+        "accuracy": round(hits.float().mean().item(), 5),
+        "perplexity": round(language_model.perplexity(losses), 4),
+        "losses": [round(loss, 5) for loss in losses.mean(dim=1).tolist()],
+    }
 
 
 @lru_cache(maxsize=1)
@@ -119,8 +122,11 @@ def judged_passages() -> Tensor:
 
 def inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the teacher of this machine, and the size of each document."""
-    return {"teacher": topics.teacher_sha256(), "sentences": corpora.sentences_sha256("test"),
-            "sizes": topics.document_sizes()}
+    return {
+        "teacher": topics.teacher_sha256(),
+        "sentences": corpora.sentences_sha256("test"),
+        "sizes": topics.document_sizes(),
+    }
 
 
 def rows(table: Table, model: str, way: str, bits: int) -> list[Row]:
@@ -139,8 +145,10 @@ def difference(table: Table, way: str, other: str, bits: int, other_bits: int | 
     A way that draws nothing gives the same answers under every seed, and stands beside every seed of the other.
     other_bits: of the other way, if they differ.
     """
-    sides = [[row["correct"] for row in rows(table, "encoder", *setting)]
-             for setting in ((way, bits), (other, other_bits or bits))]
+    sides = [
+        [row["correct"] for row in rows(table, "encoder", *setting)]
+        for setting in ((way, bits), (other, other_bits or bits))
+    ]
     most = max(len(side) for side in sides)
     (a, documents), (b, _) = (topics.answers(side * (most // len(side)), table.inputs["sizes"]) for side in sides)
     return intervals.paired_difference(a, b, documents)
@@ -156,10 +164,18 @@ def loss_added(table: Table, way: str, bits: int, other: str = "none", other_bit
 
     The factor between the two perplexities is its exponential.
     """
-    a, b = (numpy.array(rows(table, "language model", *setting)[0]["losses"])
-            for setting in ((way, bits), (other, other_bits)))
+    a, b = (
+        numpy.array(rows(table, "language model", *setting)[0]["losses"])
+        for setting in ((way, bits), (other, other_bits))
+    )
     return intervals.over_seeds(a - b)  # one figure a passage in place of one a seed
 
 
-STUDY = Study(name=Path(__file__).stem.removeprefix("study_"), cells=_cells(), run=run,
-              cheap=cell("encoder", "gptq", 4, SEEDS[0]), settings=SETTINGS, inputs=inputs)
+STUDY = Study(
+    name=Path(__file__).stem.removeprefix("study_"),
+    cells=_cells(),
+    run=run,
+    cheap=cell("encoder", "gptq", 4, SEEDS[0]),
+    settings=SETTINGS,
+    inputs=inputs,
+)

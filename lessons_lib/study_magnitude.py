@@ -44,8 +44,10 @@ SETTINGS = {
     "tolerance": 0.01,  # one point of accuracy, or one BLEU
     "candidates": {  # of the searches
         "still": dict.fromkeys(MODELS, [place / 50 for place in range(50)]),
-        "trained": {"classifier": [place / 20 for place in range(6, 16)],
-                    "translator": [place / 20 for place in range(10, 20)]},
+        "trained": {
+            "classifier": [place / 20 for place in range(6, 16)],
+            "translator": [place / 20 for place in range(10, 20)],
+        },
     },
 }
 STILL, TRAINED = ("global", "layer", "row", "wanda", "2:4"), ("retrained", "iterative")
@@ -59,21 +61,32 @@ RATES = {"classifier": (3e-5, 1e-4, 3e-4), "translator": (1e-3, 2e-3, 4e-3)}
 
 # What did best on validation data in the cells of TUNING_SEED: learning rates, then the sparsities of the searches.
 CHOSEN = {
-    ("classifier", "retrained"): 1e-4, ("classifier", "iterative"): 1e-4,
-    ("translator", "retrained"): 0.002, ("translator", "iterative"): 0.002,
+    ("classifier", "retrained"): 1e-4,
+    ("classifier", "iterative"): 1e-4,
+    ("translator", "retrained"): 0.002,
+    ("translator", "iterative"): 0.002,
 }
 FOUND: dict[tuple[str, str], float] = {
-    ("classifier", "global"): 0.28, ("classifier", "row"): 0.44, ("classifier", "wanda"): 0.42,
+    ("classifier", "global"): 0.28,
+    ("classifier", "row"): 0.44,
+    ("classifier", "wanda"): 0.42,
     ("classifier", "retrained"): 0.35,
-    ("translator", "global"): 0.64, ("translator", "row"): 0.68, ("translator", "wanda"): 0.66,
+    ("translator", "global"): 0.64,
+    ("translator", "row"): 0.68,
+    ("translator", "wanda"): 0.66,
     ("translator", "retrained"): 0.8,
 }
 
 
 def cell(model: str, way: str, sparsity: float | None, seed: int, **changes: Any) -> dict[str, Any]:
     """One declared run. sparsity: None searches the highest one on validation data."""
-    usual = {"model": model, "way": way, "sparsity": sparsity, "lr": CHOSEN.get((model, way)),
-             "split": "test" if sparsity is not None else "validation"}
+    usual = {
+        "model": model,
+        "way": way,
+        "sparsity": sparsity,
+        "lr": CHOSEN.get((model, way)),
+        "split": "test" if sparsity is not None else "validation",
+    }
     return usual | changes | {"seed": seed}
 
 
@@ -82,13 +95,20 @@ def _seeds(way: str) -> tuple[int, ...]:
 
 
 def _cells() -> list[dict[str, Any]]:
-    cells = [cell(model, way, TUNED_AT[model], TUNING_SEED, lr=lr, split="validation")
-             for model in MODELS for way in TRAINED for lr in RATES[model]]
+    cells = [
+        cell(model, way, TUNED_AT[model], TUNING_SEED, lr=lr, split="validation")
+        for model in MODELS
+        for way in TRAINED
+        for lr in RATES[model]
+    ]
     cells += [cell(model, way, None, TUNING_SEED) for model in MODELS for way in SEARCHED]
     for model in MODELS:
         settings = [("global", 0.0), ("layer", 0.5), ("2:4", 0.5), ("retrained", 0.0)]
-        settings += [(way, sparsity) for way in SEARCHED
-                     for sparsity in (TRAINED_SPARSITIES if way in TRAINED else SPARSITIES)[model]]
+        settings += [
+            (way, sparsity)
+            for way in SEARCHED
+            for sparsity in (TRAINED_SPARSITIES if way in TRAINED else SPARSITIES)[model]
+        ]
         settings += [(way, FOUND[model, way]) for way in SEARCHED if (model, way) in FOUND]
         cells += [cell(model, way, sparsity, seed) for way, sparsity in settings for seed in _seeds(way)]
     return list({tuple(one.items()): one for one in cells}.values())  # what was found may be on the grid already
@@ -127,8 +147,10 @@ def calls(kind: str, model: nn.Module, seed: int) -> list[Callable[[], object]]:
     data = train_data(kind)
     rows = torch.randperm(len(next(iter(data.values()))), generator=draw)[: SETTINGS["texts"]]
     if kind == "classifier":
-        texts = [training.trim_padding({name: data[name][[row]] for name in ("input_ids", "attention_mask")})
-                 for row in rows.tolist()]
+        texts = [
+            training.trim_padding({name: data[name][[row]] for name in ("input_ids", "attention_mask")})
+            for row in rows.tolist()
+        ]
         return [lambda text=text: model(**text) for text in texts]
     pairs = [[translator.trimmed(data[name][[row]]) for name in ("source", "target")] for row in rows.tolist()]
     return [lambda pair=pair: model(pair[0], pair[1][:, :-1]) for pair in pairs]
@@ -167,9 +189,16 @@ def pruned(cell: dict[str, Any], sparsity: float, progress: bool = False) -> nn.
     for number in range(1, rounds + 1):
         share = sparse_training.cubic_schedule(number, 0, rounds, sparsity)
         with sparse_training.held(weights, pruning.global_masks(weights, share)):
-            training.train(model, data, loss, steps=SETTINGS["steps"][kind] // rounds, lr=cell["lr"],
-                           batch_size=SETTINGS["batch_size"][kind], seed=cell["seed"] + 1000 * (number - 1),
-                           progress=progress)
+            training.train(
+                model,
+                data,
+                loss,
+                steps=SETTINGS["steps"][kind] // rounds,
+                lr=cell["lr"],
+                batch_size=SETTINGS["batch_size"][kind],
+                seed=cell["seed"] + 1000 * (number - 1),
+                progress=progress,
+            )
     return model.requires_grad_(False)
 
 
@@ -201,8 +230,12 @@ def documents() -> list[int]:
 
 def _inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the two models, the pairs, and each test sentence's document."""
-    return {"classifier": classifier.teacher_sha256(), "pairs": translation.pairs_sha256(),
-            "translator": training.state_sha256(translation_teacher.teacher().state_dict()), "documents": documents()}
+    return {
+        "classifier": classifier.teacher_sha256(),
+        "pairs": translation.pairs_sha256(),
+        "translator": training.state_sha256(translation_teacher.teacher().state_dict()),
+        "documents": documents(),
+    }
 
 
 def rows(table: Table, model: str, way: str, sparsity: float | None) -> list[Row]:
@@ -223,8 +256,9 @@ def difference(table: Table, rows: list[Row], others: list[Row]) -> intervals.Di
     rows, others = (side * runs if len(side) == 1 else side for side in (rows, others))
     if rows[0]["model"] == "translator":
         return bleu.difference(_counts(rows), _counts(others))
-    return intervals.paired_difference(_right(table, rows), _right(table, others),
-                                       table.inputs["documents"]).scaled(100)
+    return intervals.paired_difference(_right(table, rows), _right(table, others), table.inputs["documents"]).scaled(
+        100
+    )
 
 
 def _counts(rows: list[Row]) -> numpy.ndarray:

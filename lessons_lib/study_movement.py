@@ -43,8 +43,14 @@ CHOSEN = {"dense": classifier.RATES["alternate", "full", False], "magnitude": 1e
 
 def cell(way: str, sparsity: float, seed: int, **changes: Any) -> dict[str, Any]:
     """One declared run: the way weights go, and the final share of zeros."""
-    usual = {"model": "classifier", "way": way, "sparsity": sparsity, "steps": STEPS, "lr": CHOSEN[way],
-             "split": "test"}
+    usual = {
+        "model": "classifier",
+        "way": way,
+        "sparsity": sparsity,
+        "steps": STEPS,
+        "lr": CHOSEN[way],
+        "split": "test",
+    }
     return usual | changes | {"seed": seed}
 
 
@@ -78,11 +84,20 @@ def fine_tuned(cell: dict[str, Any], progress: bool = False) -> nn.Module:
     model = models.topic_student(SETTINGS["n_layers"], seed=cell["seed"], source="encoder", freeze_embeddings=True)
     weights = sparse_training.linear_weights(model) if cell["sparsity"] else {}
     steps, final = cell["steps"], cell["sparsity"]
-    masks = movement.pruned_while_training(model, weights, cell["way"], lambda step: sparsity_at(step, steps, final),
-                                           SETTINGS["every"])
+    masks = movement.pruned_while_training(
+        model, weights, cell["way"], lambda step: sparsity_at(step, steps, final), SETTINGS["every"]
+    )
     with layers.attention_written_out(model), masks:
-        training.train(model, train_data(), models.topic_loss, steps=steps, lr=cell["lr"],
-                       batch_size=SETTINGS["batch_size"], seed=cell["seed"], progress=progress)
+        training.train(
+            model,
+            train_data(),
+            models.topic_loss,
+            steps=steps,
+            lr=cell["lr"],
+            batch_size=SETTINGS["batch_size"],
+            seed=cell["seed"],
+            progress=progress,
+        )
     return model.requires_grad_(False)
 
 
@@ -96,6 +111,13 @@ def tuning(table: Table, way: str) -> dict[float, float]:
     return {row["lr"]: row["quality"] for row in table.where(way=way, seed=TUNING_SEED)}
 
 
-STUDY = Study(name=Path(__file__).stem.removeprefix("study_"), cells=_cells(), run=run, score="quality",
-              cheap=cell("movement", SPARSITIES[-1], SEEDS[0]), settings=SETTINGS, inputs=structure.inputs,
-              slack=0.02)  # another processor rounds otherwise, and then other weights go
+STUDY = Study(
+    name=Path(__file__).stem.removeprefix("study_"),
+    cells=_cells(),
+    run=run,
+    score="quality",
+    cheap=cell("movement", SPARSITIES[-1], SEEDS[0]),
+    settings=SETTINGS,
+    inputs=structure.inputs,
+    slack=0.02,
+)  # another processor rounds otherwise, and then other weights go

@@ -43,8 +43,17 @@ TUNED_AT = {"weights": "W2", "inputs": "W4A4"}
 SECOND_PASS = 1000  # added to the seed, so that the further steps draw the sentences in another order
 
 # The ones that did best on validation sentences in the cells of TUNING_SEED.
-PTQ_RATES = {FLOAT: 2e-4, "W8": 2e-4, "W4": 2e-4, "W3": 5e-5, "W2": 5e-5,
-             "W8A8": 1e-4, "W4A4": 5e-5, "W3A3": 2e-4, "W2A2": 2e-4}
+PTQ_RATES = {
+    FLOAT: 2e-4,
+    "W8": 2e-4,
+    "W4": 2e-4,
+    "W3": 5e-5,
+    "W2": 5e-5,
+    "W8A8": 1e-4,
+    "W4A4": 5e-5,
+    "W3A3": 2e-4,
+    "W2A2": 2e-4,
+}
 QAT_RATES = {"weights": 5e-4, "inputs": 5e-4}
 
 
@@ -69,8 +78,9 @@ def cell(width: str, method: str, seed: int, **changes: Any) -> dict[str, Any]:
 def _cells() -> list[dict[str, Any]]:
     after = [(FLOAT, "none"), *[(width, "ptq") for width in WIDTHS]]
     tuned = [cell(*way, TUNING_SEED, lr=lr, split="validation") for lr in PTQ_TRIED for way in after]
-    tuned += [cell(width, "qat", TUNING_SEED, lr=lr, split="validation")
-              for lr in QAT_TRIED for width in TUNED_AT.values()]
+    tuned += [
+        cell(width, "qat", TUNING_SEED, lr=lr, split="validation") for lr in QAT_TRIED for width in TUNED_AT.values()
+    ]
     found = []
     for seed in SEEDS:  # runs of one seed stand together: they share the student that they start from
         found += [cell(*way, seed) for way in after]
@@ -99,8 +109,15 @@ def start(seed: int) -> nn.Module:
     backward pass takes a fifth of the time of the fused one on these short sentences in BF16."""
     student = models.topic_student(SETTINGS["n_layers"], seed=seed, source="encoder", freeze_embeddings=True)
     student.encoder.set_attn_implementation("eager")
-    classifier.distil(student, _data(), alpha=0.0, T=1.0, lr=classifier.RATES["alternate", "full", False], seed=seed,
-                      steps=SETTINGS["start_steps"])
+    classifier.distil(
+        student,
+        _data(),
+        alpha=0.0,
+        T=1.0,
+        lr=classifier.RATES["alternate", "full", False],
+        seed=seed,
+        steps=SETTINGS["start_steps"],
+    )
     return student
 
 
@@ -114,8 +131,16 @@ def trained(objective: str, lr: float, seed: int) -> nn.Module:
 
 def further(student: nn.Module, objective: str, lr: float, seed: int, progress: bool = False):
     """Take the further steps, in place, on the labels or on the teacher's soft labels. Returns a training.History."""
-    return classifier.distil(student, _data(), alpha=SETTINGS["alpha"][objective], T=SETTINGS["T"], lr=lr,
-                             seed=seed + SECOND_PASS, steps=SETTINGS["steps"], progress=progress)
+    return classifier.distil(
+        student,
+        _data(),
+        alpha=SETTINGS["alpha"][objective],
+        T=SETTINGS["T"],
+        lr=lr,
+        seed=seed + SECOND_PASS,
+        steps=SETTINGS["steps"],
+        progress=progress,
+    )
 
 
 def prepared(student: nn.Module, width: str, start: str = "least error") -> nn.Module:
@@ -137,8 +162,11 @@ def _data() -> dict[str, Tensor]:
 
 def inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the teacher of this machine, and the size of each document."""
-    return {"teacher": classifier.teacher_sha256(), "sentences": corpora.sentences_sha256("train"),
-            "sizes": classifier.document_sizes()}
+    return {
+        "teacher": classifier.teacher_sha256(),
+        "sentences": corpora.sentences_sha256("train"),
+        "sizes": classifier.document_sizes(),
+    }
 
 
 def rows(table: Table, width: str, method: str, objective: str = "labels") -> list[Row]:
@@ -146,8 +174,14 @@ def rows(table: Table, width: str, method: str, objective: str = "labels") -> li
     return table.repeats(cell(width, method, SEEDS[0], objective=objective))
 
 
-def gain(table: Table, width: str, method: str = "qat", than: str = "ptq", objective: str = "labels",
-         than_objective: str = "labels") -> intervals.Difference:
+def gain(
+    table: Table,
+    width: str,
+    method: str = "qat",
+    than: str = "ptq",
+    objective: str = "labels",
+    than_objective: str = "labels",
+) -> intervals.Difference:
     """Test accuracy of one method minus that of another at the same width, paired by seed and document."""
     return classifier.difference(table, rows(table, width, method, objective), rows(table, width, than, than_objective))
 
@@ -158,5 +192,11 @@ def tuning(table: Table, width: str, method: str) -> dict[float, float]:
     return {row["lr"]: row["accuracy"] for row in found}
 
 
-STUDY = Study(name=Path(__file__).stem.removeprefix("study_"), cells=_cells(), run=run,
-              cheap=cell("W4", "absmax", SEEDS[0]), settings=SETTINGS, inputs=inputs)
+STUDY = Study(
+    name=Path(__file__).stem.removeprefix("study_"),
+    cells=_cells(),
+    run=run,
+    cheap=cell("W4", "absmax", SEEDS[0]),
+    settings=SETTINGS,
+    inputs=inputs,
+)

@@ -57,8 +57,16 @@ def examples(split: str) -> Batch:
 
 def fine_tune(model: nn.Module, lr: float, seed: int, progress: bool = False) -> History:
     """Train a model that `qlora.prepared` made ready, in place, for the steps of the study."""
-    return training.train(model, examples("train"), headlines.loss, steps=SETTINGS["steps"],
-                          batch_size=SETTINGS["batch_size"], lr=lr, seed=seed, progress=progress)
+    return training.train(
+        model,
+        examples("train"),
+        headlines.loss,
+        steps=SETTINGS["steps"],
+        batch_size=SETTINGS["batch_size"],
+        lr=lr,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def run(cell: dict[str, Any]) -> dict[str, Any]:
@@ -76,8 +84,11 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
 def judged(model: nn.Module, split: str) -> dict[str, Any]:
     """Accuracy and loss of a model on the held-out documents of a split, and the loss of each."""
     losses, hits = headlines.judged(model, examples(split))
-    return {"accuracy": round(hits.mean().item(), 5), "loss": round(losses.mean().item(), 5),
-            "losses": [round(loss, 5) for loss in losses.tolist()]}
+    return {
+        "accuracy": round(hits.mean().item(), 5),
+        "loss": round(losses.mean().item(), 5),
+        "losses": [round(loss, 5) for loss in losses.tolist()],
+    }
 
 
 def memory(method: str, checkpointing: bool) -> dict[str, int]:
@@ -87,8 +98,10 @@ def memory(method: str, checkpointing: bool) -> dict[str, int]:
 
 def inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the language model's file and the texts of each split."""
-    return {"language model": assets.LANGUAGE_MODEL_SHA256,
-            "texts": {split: corpora.sentences_sha256(split) for split in corpora.SPLITS}}
+    return {
+        "language model": assets.LANGUAGE_MODEL_SHA256,
+        "texts": {split: corpora.sentences_sha256(split) for split in corpora.SPLITS},
+    }
 
 
 def rows(table: Table, method: str, trained: bool = True) -> list[Row]:
@@ -132,5 +145,11 @@ def live(table: Table, cell: dict[str, Any], model: nn.Module, seconds: float) -
     return runs.beside(Row(cell, judged(model, cell["split"]), seconds), STUDY.score, others, STUDY.slack)
 
 
-STUDY = Study(name=Path(__file__).stem.removeprefix("study_"), cells=_cells(), run=run,
-              cheap=cell("lora", SEEDS[1]), settings=SETTINGS, inputs=inputs)
+STUDY = Study(
+    name=Path(__file__).stem.removeprefix("study_"),
+    cells=_cells(),
+    run=run,
+    cheap=cell("lora", SEEDS[1]),
+    settings=SETTINGS,
+    inputs=inputs,
+)

@@ -26,8 +26,10 @@ SETTINGS = {
     "steps": 30,  # of what is left
     "alpha": {"labels": 0.0, "teacher": 1.0},
     "T": classifier.T,
-    "transfer": {name: classifier.SETTINGS[name]
-                 for name in ("max_length", "transfer_sentences", "transfer_seed", "every", "batch_size")},
+    "transfer": {
+        name: classifier.SETTINGS[name]
+        for name in ("max_length", "transfer_sentences", "transfer_seed", "every", "batch_size")
+    },
     "asked": magnitude.SETTINGS["asked"],
 }
 SEEDS = (0, 1, 2)
@@ -44,8 +46,15 @@ CHOSEN = {"labels": 1e-4, "teacher": 1e-4}  # did best on validation data in the
 def cell(way: str, seed: int, gone: dict[str, int], recovery: str | None = None, **changes: Any) -> dict[str, Any]:
     """One declared run. gone: how many "heads" of all and how many "neurons" of each layer go. recovery: what the rest
     is trained on, "labels" or "teacher"."""
-    usual = {"model": "classifier", "way": way, "heads": gone.get("heads", 0), "neurons": gone.get("neurons", 0),
-             "recovery": recovery, "lr": CHOSEN.get(recovery), "split": "test"}
+    usual = {
+        "model": "classifier",
+        "way": way,
+        "heads": gone.get("heads", 0),
+        "neurons": gone.get("neurons", 0),
+        "recovery": recovery,
+        "lr": CHOSEN.get(recovery),
+        "split": "test",
+    }
     return usual | changes | {"seed": seed}
 
 
@@ -53,8 +62,11 @@ def _cells() -> list[dict[str, Any]]:
     cells = [cell("exact", seed, {}, split="train") for seed in SEEDS] + [cell("importance", SEEDS[0], {})]
     removed = [{"heads": count} for count in HEADS] + [{"neurons": NEURONS}, BOTH]
     cells += [cell(way, seed, gone) for way in WAYS for gone in removed for seed in SEEDS]
-    cells += [cell("importance", TUNING_SEED, DEEP, recovery, lr=lr, split="validation")
-              for recovery in CHOSEN for lr in RATES]
+    cells += [
+        cell("importance", TUNING_SEED, DEEP, recovery, lr=lr, split="validation")
+        for recovery in CHOSEN
+        for lr in RATES
+    ]
     return cells + [cell("importance", seed, DEEP, recovery) for recovery in (None, *CHOSEN) for seed in SEEDS]
 
 
@@ -75,8 +87,10 @@ def drawn(count: int, seed: int) -> list[dict[str, Tensor]]:
     data = models.tokenize(sentences["text"], SETTINGS["transfer"]["max_length"])
     data["topic"] = torch.tensor(sentences["topic"])
     by_length = data["attention_mask"].sum(dim=1).argsort(stable=True)
-    return [training.trim_padding({name: tensor[rows] for name, tensor in data.items()})
-            for rows in by_length.split(SETTINGS["batch_size"])]
+    return [
+        training.trim_padding({name: tensor[rows] for name, tensor in data.items()})
+        for rows in by_length.split(SETTINGS["batch_size"])
+    ]
 
 
 def compared(seed: int) -> dict[str, Any]:
@@ -87,7 +101,7 @@ def compared(seed: int) -> dict[str, Any]:
     measure on one half of the sentences with itself on the other; of the importance likewise.
     """
     model, batches = models.topic_teacher(), drawn(SETTINGS["sentences"]["exact"], seed)
-    gradients = torch.cat(importance.gate_gradients(model, batches), dim=1)     # (sentences, heads of all layers)
+    gradients = torch.cat(importance.gate_gradients(model, batches), dim=1)  # (sentences, heads of all layers)
     changes = torch.cat(importance.exact_changes(model, batches), dim=1)
     by_gradient, exact = importance.from_gates(gradients), importance.from_gates(changes)
 
@@ -98,10 +112,12 @@ def compared(seed: int) -> dict[str, Any]:
         "quality": round(importance.spearman(by_gradient, exact), 5),
         "signed": round(importance.spearman(-gradients.sum(dim=0), changes.sum(dim=0)), 5),
         "mean": round(importance.spearman(by_gradient, changes.mean(dim=0).abs()), 5),
-        "halves": {"exact": halves(changes, importance.from_gates),
-                   "gradient": halves(gradients, importance.from_gates),
-                   "signed": halves(changes, lambda half: half.sum(dim=0)),
-                   "mean": halves(changes, lambda half: half.mean(dim=0).abs())},
+        "halves": {
+            "exact": halves(changes, importance.from_gates),
+            "gradient": halves(gradients, importance.from_gates),
+            "signed": halves(changes, lambda half: half.sum(dim=0)),
+            "mean": halves(changes, lambda half: half.mean(dim=0).abs()),
+        },
         "gradient": [round(value, 6) for value in (by_gradient / len(gradients)).tolist()],
         "exact": [round(value, 6) for value in (exact / len(changes)).tolist()],
         "change": [round(value, 6) for value in changes.mean(dim=0).tolist()],
@@ -139,8 +155,16 @@ def recover(model: nn.Module, recovery: str, lr: float, seed: int, progress: boo
     model.requires_grad_(True).encoder.embeddings.requires_grad_(False)
     data = classifier.transfer_data("full", "topic", SETTINGS["alpha"][recovery], seed)
     with layers.attention_written_out(model):
-        return classifier.distil(model, data, alpha=SETTINGS["alpha"][recovery], T=SETTINGS["T"], lr=lr, seed=seed,
-                                 steps=SETTINGS["steps"], progress=progress)
+        return classifier.distil(
+            model,
+            data,
+            alpha=SETTINGS["alpha"][recovery],
+            T=SETTINGS["T"],
+            lr=lr,
+            seed=seed,
+            steps=SETTINGS["steps"],
+            progress=progress,
+        )
 
 
 def rows(table: Table, way: str, gone: dict[str, int], recovery: str | None = None) -> list[Row]:
@@ -155,9 +179,19 @@ def tuning(table: Table, recovery: str) -> dict[float, float]:
 
 def inputs() -> dict[str, Any]:
     """What the table rests on besides its declaration: the teacher, and each test sentence's document."""
-    return {"teacher": classifier.teacher_sha256(), "sentences": corpora.sentences_sha256("train"),
-            "documents": magnitude.documents()}
+    return {
+        "teacher": classifier.teacher_sha256(),
+        "sentences": corpora.sentences_sha256("train"),
+        "documents": magnitude.documents(),
+    }
 
 
-STUDY = Study(name=Path(__file__).stem.removeprefix("study_"), cells=_cells(), run=run, score="quality",
-              cheap=cell("importance", SEEDS[0], {"heads": HEADS[0]}), settings=SETTINGS, inputs=inputs)
+STUDY = Study(
+    name=Path(__file__).stem.removeprefix("study_"),
+    cells=_cells(),
+    run=run,
+    score="quality",
+    cheap=cell("importance", SEEDS[0], {"heads": HEADS[0]}),
+    settings=SETTINGS,
+    inputs=inputs,
+)

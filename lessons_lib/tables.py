@@ -86,7 +86,7 @@ def _real(value: float, digits: int) -> str:
         return str(value)
     if value and not 1e-4 <= abs(value) < 1e9:
         return f"{value:.{digits - 1}e}"
-    rounded = abs(float(f"{value:.{digits - 1}e}"))          # 99.96 has three digits before the point once rounded
+    rounded = abs(float(f"{value:.{digits - 1}e}"))  # 99.96 has three digits before the point once rounded
     before_point = math.floor(math.log10(rounded)) + 1 if rounded else 1
     return f"{value:,.{max(0, digits - before_point)}f}"
 

@@ -51,14 +51,30 @@ def teach(task: str, model: nn.Module, how: Training, seed: int, progress: bool 
     if how.learn not in LEARN:
         raise ValueError(f"a model learns from {', '.join(map(repr, LEARN))}, not from {how.learn!r}.")
     if task == "classifier":
-        return topics.distil(model, sentences(), alpha=ALPHA if how.learn == "teacher" else 0.0, T=T, lr=how.lr,
-                             seed=seed, steps=how.steps, progress=progress)
+        return topics.distil(
+            model,
+            sentences(),
+            alpha=ALPHA if how.learn == "teacher" else 0.0,
+            T=T,
+            lr=how.lr,
+            seed=seed,
+            steps=how.steps,
+            progress=progress,
+        )
     told = how.learn == "teacher"
-    data = teacher_outputs(seed) if told else phrases.student_data("few" if how.learn == "labels" else "all", False,
-                                                                   seed)
-    return training.train(levels.Direct(model) if told else model, data,
-                          levels.hidden_loss if told else translator.translation_loss, steps=how.steps,
-                          batch_size=BATCH_SIZE[task], lr=how.lr, seed=seed, progress=progress)
+    data = (
+        teacher_outputs(seed) if told else phrases.student_data("few" if how.learn == "labels" else "all", False, seed)
+    )
+    return training.train(
+        levels.Direct(model) if told else model,
+        data,
+        levels.hidden_loss if told else translator.translation_loss,
+        steps=how.steps,
+        batch_size=BATCH_SIZE[task],
+        lr=how.lr,
+        seed=seed,
+        progress=progress,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -66,11 +82,21 @@ def sentences() -> dict[str, Tensor]:
     """What the classifier's student is taught: tokens and topics of SENTENCES sentences, with the teacher's logits."""
     train = corpora.sentences("train").shuffle(seed=topics.SETTINGS["transfer_seed"], keep_in_memory=True)
     train = train.select(range(SENTENCES))
-    shape = {"teacher": topics.teacher_sha256(), "sentences": corpora.sentences_sha256("train"), "count": SENTENCES,
-             "seed": topics.SETTINGS["transfer_seed"], "bfloat16": training.fast_bfloat16()}
+    shape = {
+        "teacher": topics.teacher_sha256(),
+        "sentences": corpora.sentences_sha256("train"),
+        "count": SENTENCES,
+        "seed": topics.SETTINGS["transfer_seed"],
+        "bfloat16": training.fast_bfloat16(),
+    }
     name = "logits.safetensors"
-    logits = assets.stored("teaching-logits", shape, lambda: {"logits": _ask(train["text"][:])},
-                           lambda folder: load_file(folder / name), lambda said, folder: save_file(said, folder / name))
+    logits = assets.stored(
+        "teaching-logits",
+        shape,
+        lambda: {"logits": _ask(train["text"][:])},
+        lambda folder: load_file(folder / name),
+        lambda said, folder: save_file(said, folder / name),
+    )
     tokens = models.tokenize(train["text"][:], topics.SETTINGS["max_length"])
     return tokens | {"topic": torch.tensor(train["topic"][:]), "teacher_logits": logits["logits"]}
 

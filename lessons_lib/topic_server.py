@@ -26,7 +26,7 @@ from lessons_lib import assets, corpora
 from lessons_lib.onnx_runtime import session
 from lessons_lib.serving import Limits, Server, application
 
-HOST = "127.0.0.1"      # loopback: this machine alone
+HOST = "127.0.0.1"  # loopback: this machine alone
 
 
 class TopicModel:
@@ -40,7 +40,7 @@ class TopicModel:
         local = Path(folder) / "tokenizer.json"
         self.tokenizer = Tokenizer.from_file(str(local)) if local.is_file() else Tokenizer.from_pretrained(str(folder))
         self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()      # too long is refused, not cut off in silence
+        self.tokenizer.no_truncation()  # too long is refused, not cut off in silence
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
@@ -55,9 +55,13 @@ class TopicModel:
         logits = self.session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
         # softmax: p = exp(z - max z) / sum
         weights = numpy.exp(logits - logits.max(axis=1, keepdims=True))
-        return [{"topic": corpora.TOPICS[int(row.argmax())],
-                 "probabilities": dict(zip(corpora.TOPICS, map(float, row), strict=True))}
-                for row in weights / weights.sum(axis=1, keepdims=True)]
+        return [
+            {
+                "topic": corpora.TOPICS[int(row.argmax())],
+                "probabilities": dict(zip(corpora.TOPICS, map(float, row), strict=True)),
+            }
+            for row in weights / weights.sum(axis=1, keepdims=True)
+        ]
 
 
 @contextlib.contextmanager
@@ -69,10 +73,20 @@ def running(path: str | os.PathLike, limits: Limits | None = None, threads: int 
     """
     limits = limits or Limits()
     options = [part for name, value in asdict(limits).items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "lessons_lib.topic_server", str(path), "--threads", str(threads), "--until-closed",
-               *options]
-    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                                           stderr=log) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "lessons_lib.topic_server",
+        str(path),
+        "--threads",
+        str(threads),
+        "--until-closed",
+        *options,
+    ]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
         try:
             address = process.stdout.readline().decode().strip()
             if not address:
@@ -100,8 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     limits = Limits(**{field.name: getattr(given, field.name) for field in fields(Limits)})
     model = TopicModel(given.model, given.threads)
-    config = uvicorn.Config(application(model.encode, model.compute, limits), log_level="warning", access_log=False,
-                            lifespan="on", http="h11", ws="none", timeout_graceful_shutdown=_patience(limits))
+    config = uvicorn.Config(
+        application(model.encode, model.compute, limits),
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        http="h11",
+        ws="none",
+        timeout_graceful_shutdown=_patience(limits),
+    )
     server = Server(config)
     if given.until_closed:
         threading.Thread(target=_stop_when_closed, args=[server], daemon=True).start()

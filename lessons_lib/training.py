@@ -49,7 +49,7 @@ def device_type() -> str:
 
     A lesson keeps its teachers and tables in the processor's memory, where a loss that needs them must find them.
     """
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ       # which the launcher always sets
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # which the launcher always sets
     refused = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
     return "cuda" if launched and not refused and torch.cuda.is_available() else "cpu"
 
@@ -178,16 +178,32 @@ def train(
     if not trained:
         raise ValueError("No parameter of the model requires a gradient, so there is nothing to train.")
     device = trained[0].device
-    settings = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed,
-                "bfloat16": fast_bfloat16(device_type())}
+    settings = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "lr": lr,
+        "seed": seed,
+        "bfloat16": fast_bfloat16(device_type()),
+    }
     kept = Checkpoint(checkpoint, _fingerprint(model, data, settings)) if checkpoint is not None else None
     state = kept.load() if kept else None
     history = History(state["losses"], state["seconds"]) if state else History()
     batches = _Batches(len(next(iter(data.values()))), batch_size, steps, seed, start=len(history.losses))
     with torch.random.fork_rng():
         try:
-            _loop(model, trained, DataLoader(_Rows(data), batch_sampler=batches, collate_fn=trim_padding), loss,
-                  steps=steps, lr=lr, seed=seed, history=history, state=state, kept=kept, progress=progress)
+            _loop(
+                model,
+                trained,
+                DataLoader(_Rows(data), batch_sampler=batches, collate_fn=trim_padding),
+                loss,
+                steps=steps,
+                lr=lr,
+                seed=seed,
+                history=history,
+                state=state,
+                kept=kept,
+                progress=progress,
+            )
         finally:
             model.zero_grad(set_to_none=True)
             model.to(device).eval()

@@ -30,8 +30,10 @@ def word_level_loss(student_logits: Tensor, teacher_logits: Tensor, target: Tens
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha weighs the teacher's distributions and lies in 0 ... 1, not {alpha}")
     if target.shape != student_logits.shape[:2] or target.dtype != torch.int64:
-        raise ValueError(f"target must be int64 {tuple(student_logits.shape[:2])}, one piece a row of logits, "
-                         f"not {target.dtype} {tuple(target.shape)}")
+        raise ValueError(
+            f"target must be int64 {tuple(student_logits.shape[:2])}, one piece a row of logits, "
+            f"not {target.dtype} {tuple(target.shape)}"
+        )
     soft = distillation.token_distillation_loss(student_logits, teacher_logits, target != PAD, T=1.0)
     hard = F.cross_entropy(student_logits.float().flatten(0, 1), target.flatten(), ignore_index=PAD, reduction="sum")
     return alpha * soft + (1 - alpha) * hard / (target != PAD).sum().clamp_min(1)
@@ -43,8 +45,10 @@ def hidden_state_loss(student_hidden: Tensor, teacher_hidden: Tensor, mask: Tens
     mask: bool (B, T), True for a real piece. What stands at padding is never read. 0 when there is no real piece.
     """
     if student_hidden.shape != teacher_hidden.shape or mask.shape != student_hidden.shape[:2]:
-        raise ValueError(f"hidden states must have one shape (B, T, width), the mask (B, T); they have "
-                         f"{tuple(student_hidden.shape)}, {tuple(teacher_hidden.shape)} and {tuple(mask.shape)}")
+        raise ValueError(
+            f"hidden states must have one shape (B, T, width), the mask (B, T); they have "
+            f"{tuple(student_hidden.shape)}, {tuple(teacher_hidden.shape)} and {tuple(mask.shape)}"
+        )
     if not mask.any():
         return student_hidden[mask].float().sum()
     return F.mse_loss(student_hidden[mask].float(), teacher_hidden[mask].float())

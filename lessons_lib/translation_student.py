@@ -13,8 +13,13 @@ RECIPE = 1  # raised when a change of the code changes the student
 
 def _declaration() -> dict:
     """All that shapes the student."""
-    return {"cell": CELL, "settings": grid.SETTINGS, "teacher": translation_teacher.teacher_sha256(),
-            "pairs": translation.pairs_sha256(), "recipe": RECIPE}
+    return {
+        "cell": CELL,
+        "settings": grid.SETTINGS,
+        "teacher": translation_teacher.teacher_sha256(),
+        "pairs": translation.pairs_sha256(),
+        "recipe": RECIPE,
+    }
 
 
 def _blank() -> Translator:
@@ -22,9 +27,13 @@ def _blank() -> Translator:
 
 
 KEPT = KeptModel(
-    "translator-student", "small translator", "less than a minute",
-    shape=_declaration, train=lambda _, progress: grid.small_student(CELL, progress), blank=_blank,
-)  # fmt: skip
+    "translator-student",
+    "small translator",
+    "less than a minute",
+    shape=_declaration,
+    train=lambda _, progress: grid.small_student(CELL, progress),
+    blank=_blank,
+)
 
 
 def student(progress: bool = False) -> Translator:

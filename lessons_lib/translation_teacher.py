@@ -34,10 +34,13 @@ def teacher_sha256() -> str:
 
 
 KEPT = KeptModel(
-    "translator", "translator", "a few minutes; interrupt it whenever you like, it goes on from there",
-    shape=lambda: _declaration(), train=lambda *how: _train_teacher(*how),
+    "translator",
+    "translator",
+    "a few minutes; interrupt it whenever you like, it goes on from there",
+    shape=lambda: _declaration(),
+    train=lambda *how: _train_teacher(*how),
     blank=lambda: new_translator(SHAPE, SETTINGS["seed"]),
-)  # fmt: skip
+)
 
 
 def teacher(progress: bool = False) -> Translator:

@@ -199,8 +199,12 @@ def keep_layers(model: Translator, encoder: list[int], decoder: list[int], dropo
 
     dropout: of the copy, when it is to differ. Raises ValueError when a layer is not there.
     """
-    shape = replace(model.shape, encoder_layers=len(encoder), decoder_layers=len(decoder),
-                    dropout=model.shape.dropout if dropout is None else dropout)
+    shape = replace(
+        model.shape,
+        encoder_layers=len(encoder),
+        decoder_layers=len(decoder),
+        dropout=model.shape.dropout if dropout is None else dropout,
+    )
     for kept, layers in ((encoder, model.encoder), (decoder, model.decoder)):
         if not kept or not set(kept) <= set(range(len(layers))):
             raise ValueError(f"layers {kept} cannot be kept: there are 0 ... {len(layers) - 1}, and one must stay.")

@@ -61,8 +61,9 @@ def _offers(name, control) -> dict:
     if isinstance(control, (list, range)):
         control = {f"{value:g}" if isinstance(value, (int, float)) else str(value): value for value in control}
     if not isinstance(control, dict):
-        raise TypeError(f"The control {name!r} is a {type(control).__name__}; give a list, a dict, a bool or "
-                        "(low, high, step).")
+        raise TypeError(
+            f"The control {name!r} is a {type(control).__name__}; give a list, a dict, a bool or (low, high, step)."
+        )
     if not control:
         raise ValueError(f"The control {name!r} offers nothing to choose from.")
     return control
@@ -81,8 +82,9 @@ def _start(function, name, options):
     if parameter is None or parameter.default is inspect.Parameter.empty:
         return next(iter(options.values()))
     if parameter.default not in options.values():
-        raise ValueError(f"{name} starts at {parameter.default!r}, which its control does not offer: "
-                         f"{', '.join(options)}.")
+        raise ValueError(
+            f"{name} starts at {parameter.default!r}, which its control does not offer: {', '.join(options)}."
+        )
     return parameter.default
 
 

@@ -13,7 +13,7 @@ from nbval.plugin import IPyNbCell
 
 from notebooks.outputs import complaints
 
-PATIENCE = 2.0          # other work on the same machine may double a run time; beyond that the lesson is too slow
+PATIENCE = 2.0  # other work on the same machine may double a run time; beyond that the lesson is too slow
 
 seconds_used = pytest.StashKey[dict[Path, float]]()
 
@@ -26,7 +26,7 @@ def budgets(folder: Path) -> dict[str, int]:
 
 def pytest_configure(config):
     config.stash[seconds_used] = {}
-    progress = tempfile.TemporaryDirectory()        # the points of whoever runs the tests stay as they are
+    progress = tempfile.TemporaryDirectory()  # the points of whoever runs the tests stay as they are
     config.add_cleanup(progress.cleanup)
     os.environ["COURSE_DATA"] = progress.name
 

@@ -60,9 +60,7 @@ def lesson_map(syllabus: list[dict]) -> str:
             title = f"{lesson['name'][:2]} {lesson['title']}"
             ready = lesson["status"] == "ready"
             title = f"[{title}](notebooks/{lesson['name']}.ipynb)" if ready else f"{title} · coming"
-            lines.append(
-                f"| {'' if position else part} | {title} | {lesson['minutes']} | {lesson['objectives'][0]} |"
-            )
+            lines.append(f"| {'' if position else part} | {title} | {lesson['minutes']} | {lesson['objectives'][0]} |")
     return "\n".join(lines) + "\n"
 
 

@@ -30,5 +30,8 @@ def picture_complaints(data: dict) -> list[str]:
     if not images and any(kind.startswith("image/") for kind in data):
         return ["it shows a picture without alternative text; use lessons_lib.plots"]
     texts = ["".join(ALT.search(image).groups("")) if ALT.search(image) else "" for image in images]
-    return [f"a picture has no alternative text worth the name: {text!r}"
-            for text in texts if len(html.unescape(text).strip()) < SHORTEST_ALT]
+    return [
+        f"a picture has no alternative text worth the name: {text!r}"
+        for text in texts
+        if len(html.unescape(text).strip()) < SHORTEST_ALT
+    ]

@@ -35,7 +35,7 @@ def ready_jupyterlab(environment: Path = Path(sys.prefix)) -> None:
 
 
 if __name__ == "__main__":
-    if sys.prefix != sys.base_prefix:           # elsewhere it may be everybody's JupyterLab, and stays as it is
+    if sys.prefix != sys.base_prefix:  # elsewhere it may be everybody's JupyterLab, and stays as it is
         ready_jupyterlab()
     for copy in copy_new(target=Path(sys.argv[1]) if len(sys.argv) > 1 else WORKSPACE):
         print(f"new lesson: {copy.parent.name}/{copy.name}")

@@ -105,7 +105,7 @@ def ask(function: Callable, case: Case) -> Answer:
         return Answer(case.run(function))
     except NotImplementedError as error:
         return Answer(status=NOT_ATTEMPTED, detail=str(error))
-    except Exception as error:                                  # whatever a learner's code raises is an answer too
+    except Exception as error:  # whatever a learner's code raises is an answer too
         return Answer(status=RAISED, detail=f"{type(error).__name__}: {error}")
 
 
@@ -207,7 +207,7 @@ def _entry(wanted, got, tolerance: Tolerance) -> str | None:
     if isinstance(wanted, torch.Tensor):
         return _tensors(wanted, got, tolerance)
     if _is_number(wanted) and _is_number(got):
-        if type(wanted) in (int, float) and type(got) in (int, float) and wanted == got:       # no __eq__ of their own
+        if type(wanted) in (int, float) and type(got) in (int, float) and wanted == got:  # no __eq__ of their own
             return None
         wide = torch.float64
         close = _agree(torch.tensor(wanted, dtype=wide), torch.tensor(got, dtype=wide), tolerance)
@@ -227,7 +227,7 @@ def _tensors(wanted: torch.Tensor, got, tolerance: Tolerance) -> str | None:
         return f"expected shape {tuple(wanted.shape)}, got {tuple(got.shape)}"
     if got.dtype != wanted.dtype:
         return f"expected dtype {wanted.dtype}, got {got.dtype}"
-    if torch.equal(wanted, got):                            # as most right answers are: the quick way
+    if torch.equal(wanted, got):  # as most right answers are: the quick way
         return None
     apart = ~_agree(wanted, got, tolerance)
     if not apart.any():

@@ -57,8 +57,9 @@ def standings() -> list[Standing]:
 def _standing(claim: Claim, rows: list[Row], ran: set[str | None]) -> Standing:
     found = tuple(
         Finding(row.lesson, row.measured.measured, row.measured.verdict, row.measured.why, row.when)
-        for row in rows if row.measured
-    )  # fmt: skip
+        for row in rows
+        if row.measured
+    )
     missing = tuple(lesson for lesson in claim.lessons if lesson not in {item.lesson for item in found})
     return Standing(claim.id, claim.claim, claim.lessons, found, missing, _needs(claim, missing, ran))
 
@@ -71,8 +72,10 @@ def _needs(claim: Claim, missing: tuple[str, ...], ran: set[str | None]) -> str:
         if lesson not in ready:
             parts.append(f"Lesson {lesson} is not written yet.")
         elif lesson not in ran:
-            parts.append(f"Lesson {lesson} has not been run on this machine: open notebooks/{ready[lesson]}.ipynb and "
-                         "run all its cells.")
+            parts.append(
+                f"Lesson {lesson} has not been run on this machine: open notebooks/{ready[lesson]}.ipynb and "
+                "run all its cells."
+            )
         elif not claim.needs:
             parts.append(f"Lesson {lesson} was run without it: run it again.")
     return " ".join([*parts, claim.needs] if missing and claim.needs else parts)
@@ -112,7 +115,13 @@ def as_html() -> str:
     from quizzes.grading import feedback
 
     found = standings()
-    return feedback.pages().get_template("claims.html").render(
-        claims=found, summary=summary(found), machine=measure.machine(),
-        written=datetime.now(UTC).isoformat(timespec="seconds"),
-    )  # fmt: skip
+    return (
+        feedback.pages()
+        .get_template("claims.html")
+        .render(
+            claims=found,
+            summary=summary(found),
+            machine=measure.machine(),
+            written=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+    )

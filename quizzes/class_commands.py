@@ -27,8 +27,10 @@ def opened(out: Path, db: str | None, class_file: Path | None):
     from quizzes.grading.gradebook import FILE, Gradebook, GradebookError
 
     if db is None and not (out / FILE).is_file():
-        raise GradebookError(f"{out} holds no gradebook; if it was graded with --db, give the same --db here; if "
-                             f"nothing was graded yet, run course grade first, with --out {out}")
+        raise GradebookError(
+            f"{out} holds no gradebook; if it was graded with --db, give the same --db here; if "
+            f"nothing was graded yet, run course grade first, with --out {out}"
+        )
     group = classfile.read(class_file) if class_file else None
     if db is not None and _is_missing(db):
         raise GradebookError(f"there is no database {db}; give the --db of the grading, or run course grade first")

@@ -137,8 +137,10 @@ def _check_folder(out: Path, gradebook: Path, db: str | None, resume: bool) -> N
     if gradebook.exists() and not resume:
         raise Refused(f"{out} already holds a gradebook; add --resume to go on with it, or choose another --out")
     if resume and db is None and not gradebook.exists():
-        raise Refused(f"{out} holds no gradebook that --resume could go on with; give the --out or the --db of the run "
-                      f"before, or {BEGIN_ANEW}")
+        raise Refused(
+            f"{out} holds no gradebook that --resume could go on with; give the --out or the --db of the run "
+            f"before, or {BEGIN_ANEW}"
+        )
 
 
 def _check_database(begun: bool, resume: bool) -> None:
@@ -146,8 +148,10 @@ def _check_database(begun: bool, resume: bool) -> None:
     if begun and not resume:
         raise Refused("the database already holds a gradebook; add --resume to go on with it, or choose another --db")
     if resume and not begun:
-        raise Refused("the database holds nothing that --resume could go on with; give the --db of the run before, or "
-                      f"{BEGIN_ANEW}")
+        raise Refused(
+            "the database holds nothing that --resume could go on with; give the --db of the run before, or "
+            f"{BEGIN_ANEW}"
+        )
 
 
 @app.command()

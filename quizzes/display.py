@@ -24,7 +24,7 @@ def brief(value, limit: int = 300) -> str:
         text = f"[{inner}]" if isinstance(value, list) else f"({inner}{',' if len(value) == 1 else ''})"
     elif isinstance(value, dict):
         text = "{" + ", ".join(f"{key!r}: {brief(item, limit)}" for key, item in value.items()) + "}"
-    elif hasattr(value, "kind") and hasattr(value, "parameters"):                    # a recipe
+    elif hasattr(value, "kind") and hasattr(value, "parameters"):  # a recipe
         shown = ", ".join(f"{key}={brief(item, 60)}" for key, item in value.parameters.items())
         text = f"{value.kind}({shown})"
     else:
@@ -87,8 +87,10 @@ def feedback_html(result) -> str:
 
 def failure_html(name: str, failure) -> str:
     """One failing case as a list of what was called and what came; tensors that differ as coloured grids."""
-    shown = {label: f'<pre style="margin:0;white-space:pre-wrap">{escape(text)}</pre>'
-             for label, text in _failure(name, failure)}
+    shown = {
+        label: f'<pre style="margin:0;white-space:pre-wrap">{escape(text)}</pre>'
+        for label, text in _failure(name, failure)
+    }
     if failure.parting is not None:
         difference = shown.pop("Difference")
         del shown["Expected"], shown["Got"]
@@ -150,13 +152,23 @@ def rich(text: str) -> str:
 def course_html(rows: list, total: str, following: str) -> str:
     """Lessons with their points and minutes as a table; each title leads to the notebook."""
     left, right = ('style="text-align:left"', 'style="text-align:right"')
-    heads = "".join(f'<th scope="col" {side}>{name}</th>' for name, side in (
-        ("Lesson", left), ("Earned", left), ("Points", right), ("Minutes", right), ("Minutes left", right)))
+    heads = "".join(
+        f'<th scope="col" {side}>{name}</th>'
+        for name, side in (
+            ("Lesson", left),
+            ("Earned", left),
+            ("Points", right),
+            ("Minutes", right),
+            ("Minutes left", right),
+        )
+    )
     body = "".join(
         f'<tr><th scope="row" {left}><a href="{row.name}.ipynb">{row.number} {escape(row.title)}</a></th>'
         f'<td {left}><progress max="{row.most}" value="{row.points:g}" aria-label="Points of lesson {row.number}">'
         f"</progress></td><td {right}>{row.points:g} of {row.most}</td><td {right}>{row.minutes}</td>"
-        f"<td {right}>{row.minutes_left}</td></tr>" for row in rows)
+        f"<td {right}>{row.minutes_left}</td></tr>"
+        for row in rows
+    )
     return (
         f'<div style="{_BOX}"><p><strong>{escape(total)}</strong></p><p>{escape(following)}</p>'
         f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -60,7 +60,7 @@ def _pins(text: str) -> Iterator[Requirement]:
     for line in text.splitlines():
         try:
             pin = Requirement(line.split(" #")[0].split(" --")[0].strip())
-        except InvalidRequirement:                                        # a comment, an option, an empty line
+        except InvalidRequirement:  # a comment, an option, an empty line
             continue
         if pin.marker is None or pin.marker.evaluate():
             yield pin
@@ -81,7 +81,7 @@ def _cores() -> Finding:
 
 def _memory() -> Finding:
     total = psutil.virtual_memory().total / 2**30
-    ok = total >= 0.9 * MEMORY_GB           # the system keeps a part of what a machine is sold with
+    ok = total >= 0.9 * MEMORY_GB  # the system keeps a part of what a machine is sold with
     return Finding("memory", ok, f"{total:.0f} GB" if ok else f"{total:.1f} GB; the lessons need {MEMORY_GB} GB")
 
 

@@ -16,7 +16,7 @@ import torch
 
 from quizzes import recipes
 
-BANKS: dict[str, dict[str, "Exercise"]] = {}       # bank module -> exercises by name, in the order of the file
+BANKS: dict[str, dict[str, "Exercise"]] = {}  # bank module -> exercises by name, in the order of the file
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from html import escape
 import torch
 
 NAMES = ("Expected", "Got")
-MOST = 8                                                            # rows and columns shown
-NEGATIVE, POSITIVE = (178, 171, 210), (253, 184, 99)                # violet, orange: black text is readable on both
+MOST = 8  # rows and columns shown
+NEGATIVE, POSITIVE = (178, 171, 210), (253, 184, 99)  # violet, orange: black text is readable on both
 _CELL = "padding:.15em .5em;text-align:right"
-_FRAME = ";border:3px solid #c2185b;font-weight:bold"              # seen against the cells, and on a light or dark page
+_FRAME = ";border:3px solid #c2185b;font-weight:bold"  # seen against the cells, and on a light or dark page
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def beside(parting: Parting) -> str:
     named = "" if parting.path == "value" else f"<p>Of the values observed, <code>{escape(parting.path)}</code>:</p>"
     windows = [_Window(tensor, first) for tensor in (parting.expected, parting.got)]
     sizes = [abs(value) for window in windows for value in window.shown.flatten().tolist() if math.isfinite(value)]
-    largest = float(max(sizes, default=0)) or 1.0           # of both, so that equal numbers have equal colours
+    largest = float(max(sizes, default=0)) or 1.0  # of both, so that equal numbers have equal colours
     tables = "".join(_table(name, window, apart, largest) for name, window in zip(NAMES, windows, strict=True))
     legend = "" if apart is None else "<p>≠ and a frame mark the entries that differ.</p>"
     return f'{named}<div style="display:flex;flex-wrap:wrap;gap:.5em 2em;align-items:flex-start">{tables}</div>{legend}'
@@ -52,13 +52,13 @@ class _Window:
         self.outer, (row, column) = tuple(first[:-2]), ([0, 0] + first)[-2:]
         matrix = tensor[self.outer] if tensor.ndim > 1 else tensor.reshape(1, -1)
         self.rows, self.columns = _around(row, matrix.shape[0]), _around(column, matrix.shape[1])
-        self.shown = matrix[self.rows.start:self.rows.stop, self.columns.start:self.columns.stop]
+        self.shown = matrix[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
 
     def __str__(self) -> str:
         said = f"shape {tuple(self.tensor.shape)}, {self.tensor.dtype}".replace("torch.", "")
         if self.shown.numel() == self.tensor.numel():
             return said
-        spans = (self.rows, self.columns)[-self.tensor.ndim:]
+        spans = (self.rows, self.columns)[-self.tensor.ndim :]
         places = [*map(str, self.outer), *(f"{span.start} to {span.stop - 1}" for span in spans)]
         return f"{said}, entries [{', '.join(places)}]"
 
@@ -74,9 +74,11 @@ def _table(name: str, window: _Window, apart: torch.Tensor | None, largest: floa
     head = "".join(f'<th scope="col" style="{_CELL}">{place}</th>' for place in window.columns)
     body = ""
     for i, values in zip(window.rows, window.shown.tolist(), strict=True):
-        places = [(*window.outer, i, j)[-window.tensor.ndim:] for j in window.columns]
-        cells = "".join(_cell(value, largest, apart is not None and bool(apart[place]), name)
-                        for value, place in zip(values, places, strict=True))
+        places = [(*window.outer, i, j)[-window.tensor.ndim :] for j in window.columns]
+        cells = "".join(
+            _cell(value, largest, apart is not None and bool(apart[place]), name)
+            for value, place in zip(values, places, strict=True)
+        )
         side = f'<th scope="row" style="{_CELL}">{i}</th>' if deep else ""
         body += f"<tr>{side}{cells}</tr>"
     return (

@@ -3,10 +3,10 @@
 import sys
 from dataclasses import dataclass
 
-BANKS: dict[str, dict[str, "HandIn"]] = {}         # bank module -> hand-ins by name, in the order of the file
+BANKS: dict[str, dict[str, "HandIn"]] = {}  # bank module -> hand-ins by name, in the order of the file
 TASKS = ("topics", "translator")
 NO_TIER = "no tier"
-BATCH = 32                                         # rows that a model is given at once
+BATCH = 32  # rows that a model is given at once
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,12 @@ class HandIn:
     def budgets(self) -> list[tuple[str, str]]:
         """What each tier asks for, as label and text."""
         return [
-            (item.name.capitalize(), f"at most {item.most_bytes:,} bytes, {self.needed(item)}; "
-                                     f"points: {self.points * item.share:g}")
+            (
+                item.name.capitalize(),
+                f"at most {item.most_bytes:,} bytes, {self.needed(item)}; points: {self.points * item.share:g}",
+            )
             for item in self.tiers
-        ]  # fmt: skip
+        ]
 
 
 def tier(name: str, *, most_bytes: int, least: float, share: float) -> Tier:
@@ -143,7 +145,8 @@ def hand_in(name: str, *, task: str, points: int, minutes: int, hint: str, tiers
     for better, worse in zip(tiers, tiers[1:], strict=False):
         easier = worse.most_bytes >= better.most_bytes and worse.least <= better.least
         if not easier or worse.share >= better.share or worse.name == better.name:
-            raise ValueError(f"hand-in {name!r}: tier {worse.name!r} must ask for no more than {better.name!r}, and "
-                             "earn less.")
+            raise ValueError(
+                f"hand-in {name!r}: tier {worse.name!r} must ask for no more than {better.name!r}, and earn less."
+            )
     bank[name] = HandIn(name, task, points, minutes, hint, tuple(tiers))
     return bank[name]

@@ -25,8 +25,14 @@ def progress() -> None:
         table.add_column(heading, justify="right")
     for row in rows:
         solved = (f"{sum(items.values())} of {len(items)}" for items in (row.exercises, row.questions))
-        table.add_row(f"{row.number} {row.title}", f"{row.points:g}", str(row.most), *solved, str(row.minutes),
-                      str(row.minutes_left))
+        table.add_row(
+            f"{row.number} {row.title}",
+            f"{row.points:g}",
+            str(row.most),
+            *solved,
+            str(row.minutes),
+            str(row.minutes_left),
+        )
     table.add_section()
     points, most = sum(row.points for row in rows), sum(row.most for row in rows)
     minutes, left = sum(row.minutes for row in rows), sum(row.minutes_left for row in rows)
@@ -54,8 +60,10 @@ def next_exercise(
     place = copies.place(row.number, item, workspace or copies.FOLDER)
     typer.echo(f"Next: {item}{worth}, in lesson {row.number} {row.title}")
     if place.address is None:
-        typer.echo(f"It stands in {place.notebook.name}. `make lab` opens the lessons, and so does "
-                   "`jupyter lab --notebook-dir=workspace`.")
+        typer.echo(
+            f"It stands in {place.notebook.name}. `make lab` opens the lessons, and so does "
+            "`jupyter lab --notebook-dir=workspace`."
+        )
     else:
         typer.echo(place.address)
         if browser:

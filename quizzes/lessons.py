@@ -16,7 +16,7 @@ from quizzes.questions import Question
 if TYPE_CHECKING:
     from quizzes import model_check
 
-PUBLIC_SEED = 20_05           # notebooks draw their cases from it; a grader draws from a secret seed of its own
+PUBLIC_SEED = 20_05  # notebooks draw their cases from it; a grader draws from a secret seed of its own
 
 
 def numbers() -> Mapping[str, str]:
@@ -43,8 +43,13 @@ def lesson(number: str) -> "Lesson":
 class Lesson:
     """Exercises, questions and hand-ins of one lesson, and the six things to do with them."""
 
-    def __init__(self, number: str, exercises_by_name: dict[str, Exercise], questions_by_id: dict[str, Question],
-                 hand_ins_by_name: dict[str, HandIn] | None = None):
+    def __init__(
+        self,
+        number: str,
+        exercises_by_name: dict[str, Exercise],
+        questions_by_id: dict[str, Question],
+        hand_ins_by_name: dict[str, HandIn] | None = None,
+    ):
         self.number = number
         self.hand_ins: Mapping[str, HandIn] = MappingProxyType(hand_ins_by_name or {})
         self.exercises: Mapping[str, Exercise] = MappingProxyType(exercises_by_name)
@@ -69,9 +74,11 @@ class Lesson:
         cases = exercise.draw(PUBLIC_SEED)
         first = checks.ask(function, cases[0])
         # A stub is recognised by its first answer; asking it about the rest would only take time.
-        rest = [first] * (len(cases) - 1) if first.status == checks.NOT_ATTEMPTED else [
-            checks.ask(function, case) for case in cases[1:]
-        ]
+        rest = (
+            [first] * (len(cases) - 1)
+            if first.status == checks.NOT_ATTEMPTED
+            else [checks.ask(function, case) for case in cases[1:]]
+        )
         result = checks.judge(exercise, cases, [first, *rest])
         if result.status != checks.NOT_ATTEMPTED:
             progress.record(self.number, exercise.name, result.points)

@@ -79,6 +79,6 @@ def check(hand_in: HandIn, folder: Path, seed: int) -> Result:
         found = model_tasks.measured(hand_in, held, answers, sum(map(len, files)), seconds)
     except Refused as error:
         return Result(hand_in, task.files, problem=f"The model {error}.")
-    except Exception as error:                  # ONNX Runtime's have no base of their own
+    except Exception as error:  # ONNX Runtime's have no base of their own
         return Result(hand_in, task.files, problem=f"It cannot be run: {str(error).strip() or type(error).__name__}")
     return Result(hand_in, task.files, found)

@@ -35,8 +35,8 @@ class Topics:
 
     name = "topics"
     files = ("18_topics.onnx",)
-    most_bytes = 32 * 2**20                 # of each file
-    public, secret = 400, 1_000             # rows: in a notebook, for a grade
+    most_bytes = 32 * 2**20  # of each file
+    public, secret = 400, 1_000  # rows: in a notebook, for a grade
 
     def rows(self, seed: int, texts: Sequence[Sentence] | None = None) -> list[Sentence]:
         """What a grade is judged on: an instructor's texts, else the honour split."""
@@ -149,10 +149,12 @@ def held_out_for(task: Topics | Translator, rows: Sequence) -> HeldOut:
     """Rows made ready, with the teacher's quality on them: computed once on this machine, then read from the cache."""
     shape = {"task": task.name, "teacher": task.teacher_sha256(), "rows": rows_sha256(rows)}
     score = assets.stored(
-        "hand-in-teacher", shape, build=lambda: task.teacher(rows),
+        "hand-in-teacher",
+        shape,
+        build=lambda: task.teacher(rows),
         load=lambda folder: json.loads((folder / SCORE).read_text(encoding="utf-8")),
         save=lambda value, folder: (folder / SCORE).write_text(json.dumps(value), encoding="utf-8"),
-    )  # fmt: skip
+    )
     return HeldOut(tuple(rows), task.inputs(rows), score)
 
 

@@ -70,8 +70,10 @@ def _buttons(labels: dict[str, str], shown):
         # A screen reader speaks an alert that enters the page, while the focus stays where the reader is.
         below.value = f'<div role="alert">{shown(button.description)}</div>'
 
-    row = [ipywidgets.Button(description=label, tooltip=does, layout={"width": "auto", "min_width": "3.5em"})
-           for label, does in labels.items()]
+    row = [
+        ipywidgets.Button(description=label, tooltip=does, layout={"width": "auto", "min_width": "3.5em"})
+        for label, does in labels.items()
+    ]
     for button in row:
         button.on_click(press)
     return widgets.controls([ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}), below])
@@ -142,8 +144,11 @@ class CourseView:
         self.following = following
 
     def __repr__(self) -> str:
-        lines = [f"{row.number} {row.title:<34} {row.points:>5g} of {row.most:>3} points, {row.minutes_left:>3} of "
-                 f"{row.minutes:>3} minutes left" for row in self.rows]
+        lines = [
+            f"{row.number} {row.title:<34} {row.points:>5g} of {row.most:>3} points, {row.minutes_left:>3} of "
+            f"{row.minutes:>3} minutes left"
+            for row in self.rows
+        ]
         return "\n".join([*lines, self._total(), self._next()])
 
     def _repr_html_(self) -> str:

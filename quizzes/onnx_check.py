@@ -12,11 +12,11 @@ import onnx
 from onnx import AttributeProto, TensorProto
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
-MOST_DENSE_BYTES = 2**29                    # of one tensor, unpacked
-MOST_STATE = 64                             # tensors that a decoder carries along
+MOST_DENSE_BYTES = 2**29  # of one tensor, unpacked
+MOST_STATE = 64  # tensors that a decoder carries along
 NAME_CHARACTERS = 60
 KINDS = {number: kind for kind, number in TensorProto.DataType.items()}
-PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}        # bits of those that share a byte
+PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}  # bits of those that share a byte
 # What else is handed in under this name, by its first bytes.
 OTHERS = {
     b"PK": "is a zip; hand in the .onnx file that is in it",
@@ -72,8 +72,10 @@ def _ports(data: bytes) -> tuple[dict, dict]:
     """Inputs and outputs by name, once the rest of the file has been looked at."""
     model = _parsed(data)
     if len(model.functions):
-        raise Refused("holds functions of its own; only plain operators are run. Export it with inlining, as "
-                      "torch.onnx.export does unless told otherwise")
+        raise Refused(
+            "holds functions of its own; only plain operators are run. Export it with inlining, as "
+            "torch.onnx.export does unless told otherwise"
+        )
     if len(model.training_info):
         raise Refused("holds training information; hand in a model that only computes")
     for graph in _graphs(model.graph):
@@ -85,7 +87,7 @@ def _ports(data: bytes) -> tuple[dict, dict]:
             _weigh_sparse(sparse)
     try:
         onnx.checker.check_model(model)
-    except Exception as error:                                  # it raises several kinds, and those of protobuf
+    except Exception as error:  # it raises several kinds, and those of protobuf
         raise Refused(f"breaks the rules of ONNX: {_first_line(error)}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = {port.name: port for port in model.graph.input if port.name not in weights}
@@ -143,8 +145,10 @@ def _weigh(tensor: TensorProto) -> None:
     bits = _bits(tensor)
     count = _count(tensor.dims, tensor.name, bits)
     if tensor.HasField("raw_data") and len(tensor.raw_data) != math.ceil(count * bits / 8):
-        raise Refused(f"has {len(tensor.raw_data):,} bytes for {_name(tensor.name)}, whose shape needs "
-                      f"{math.ceil(count * bits / 8):,}: it was cut off, or is damaged")
+        raise Refused(
+            f"has {len(tensor.raw_data):,} bytes for {_name(tensor.name)}, whose shape needs "
+            f"{math.ceil(count * bits / 8):,}: it was cut off, or is damaged"
+        )
 
 
 def _weigh_sparse(tensor: onnx.SparseTensorProto) -> None:
@@ -159,8 +163,10 @@ def _count(dims, name: str, bits: int) -> int:
         raise Refused(f"has a negative size in the shape of {_name(name)}")
     count = math.prod(dims)
     if count * bits > 8 * MOST_DENSE_BYTES:
-        raise Refused(f"has the tensor {_name(name)} of {count * bits / 8 / 1e9:,.1f} GB; at most "
-                      f"{MOST_DENSE_BYTES / 1e9:.1f} GB are taken")
+        raise Refused(
+            f"has the tensor {_name(name)} of {count * bits / 8 / 1e9:,.1f} GB; at most "
+            f"{MOST_DENSE_BYTES / 1e9:.1f} GB are taken"
+        )
     return count
 
 
@@ -187,8 +193,10 @@ def _match(found: dict, wanted: dict[str, Port], what: str) -> None:
         free = sizes[:1] == [None] and (sizes[1:] == [None] or (name == "piece" and sizes[1:] == [1]))
         if len(sizes) != port.axes or not free:
             shown = ", ".join("any" if size is None else str(size) for size in sizes)
-            raise Refused(f"{_name(name)} has the shape ({shown}); batch and length must be free, as dynamic_shapes of "
-                          "torch.onnx.export makes them")
+            raise Refused(
+                f"{_name(name)} has the shape ({shown}); batch and length must be free, as dynamic_shapes of "
+                "torch.onnx.export makes them"
+            )
 
 
 def _name(text: str) -> str:

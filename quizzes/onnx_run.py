@@ -8,11 +8,11 @@ import onnxruntime
 
 try:
     from quizzes import onnx_check
-except ImportError:                         # in the sandbox, where it was loaded by its path
+except ImportError:  # in the sandbox, where it was loaded by its path
     import onnx_check
 
-ERRORS_ONLY = 4                             # of ONNX Runtime's levels: nothing is said but what is raised
-MOST_STATE_BYTES = 2**26                    # that a decoder carries along for one batch
+ERRORS_ONLY = 4  # of ONNX Runtime's levels: nothing is said but what is raised
+MOST_STATE_BYTES = 2**26  # that a decoder carries along for one batch
 Arrays = dict[str, numpy.ndarray]
 
 
@@ -32,8 +32,7 @@ def _session(data: bytes) -> onnxruntime.InferenceSession:
 
 
 class Topics:
-    """A classifier, opened. Raises onnx_check.Refused for a file that may not be run, whatever else onnxruntime raises.
-    """
+    """A classifier, opened. Raises onnx_check.Refused for a file that may not be run; onnxruntime raises others."""
 
     def __init__(self, files: list[bytes], settings: dict):
         """settings: topics, how many logits there are; batch, how many rows the model is given at once."""
@@ -83,8 +82,10 @@ class Translator:
             given = dict(zip(self.gives, given, strict=True))
             logits = given.pop("logits")
             steps = getattr(logits, "shape", ())
-            logits = _numbers(logits[:, 0] if steps[1:2] == (1,) and len(steps) == 3 else logits,
-                              (len(piece), self.settings["pieces"]))
+            logits = _numbers(
+                logits[:, 0] if steps[1:2] == (1,) and len(steps) == 3 else logits,
+                (len(piece), self.settings["pieces"]),
+            )
             state |= {name.removeprefix("next_"): held for name, held in given.items()}
             logits[:, [pad, begin]] = -numpy.inf
             piece = numpy.where(ended, pad, logits.argmax(axis=1))[:, None]

@@ -4,7 +4,7 @@ import string
 import sys
 from dataclasses import dataclass
 
-BANKS: dict[str, dict[str, "Question"]] = {}       # bank module -> questions by id, in the order of the file
+BANKS: dict[str, dict[str, "Question"]] = {}  # bank module -> questions by id, in the order of the file
 
 
 @dataclass(frozen=True)

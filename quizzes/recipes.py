@@ -217,7 +217,7 @@ def flatten(value, path: str = "value", keep_graph: bool = False, depth: int = 0
         raise TypeError(f"{path} is nested more than {MAX_DEPTH} deep")
     if isinstance(value, torch.Tensor):
         return {path: value if keep_graph else _plain(value)}
-    if hasattr(value, "dtype") and hasattr(value, "tolist"):                       # numpy
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy
         return {path: torch.tensor(value.tolist()) if getattr(value, "ndim", 0) else value.item()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return {path: value}

@@ -28,7 +28,7 @@ def unpack(data: bytes) -> tuple[Any, dict[str, torch.Tensor]]:
         if end > len(data):
             raise ValueError(f"the JSON is said to have {length} bytes; {len(data) - start} bytes follow")
         return json.loads(data[start:end], parse_constant=_refuse), safetensors.torch.load(data[end:])
-    except Exception as error:             # truncated, not JSON, not safetensors, nested too deep: all the same here
+    except Exception as error:  # truncated, not JSON, not safetensors, nested too deep: all the same here
         raise ValueError(f"malformed message: {error}") from error
 
 

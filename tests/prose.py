@@ -3,9 +3,33 @@
 import re
 
 HYPE = (
-    "amazing", "awesome", "blazing", "crucial", "cutting-edge", "delve", "dive into", "easily", "easy", "effortless",
-    "exciting", "game-changer", "incredible", "just", "leverage", "magic", "obviously", "powerful", "revolutionary",
-    "seamless", "seamlessly", "simply", "supercharge", "trivial", "trivially", "unlock", "unleash",
+    "amazing",
+    "awesome",
+    "blazing",
+    "crucial",
+    "cutting-edge",
+    "delve",
+    "dive into",
+    "easily",
+    "easy",
+    "effortless",
+    "exciting",
+    "game-changer",
+    "incredible",
+    "just",
+    "leverage",
+    "magic",
+    "obviously",
+    "powerful",
+    "revolutionary",
+    "seamless",
+    "seamlessly",
+    "simply",
+    "supercharge",
+    "trivial",
+    "trivially",
+    "unlock",
+    "unleash",
 )
 HYPE_WORD = re.compile(r"\b(" + "|".join(map(re.escape, HYPE)) + r")\b", re.IGNORECASE)
 EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\ufe0f]")

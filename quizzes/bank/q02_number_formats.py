@@ -189,8 +189,9 @@ def _(codes):
 @pack_int4.alternative
 def _(codes):
     nibbles = [code % 16 for code in codes.tolist()] + [0] * (len(codes) % 2)
-    return torch.tensor([first + 16 * second for first, second in zip(nibbles[::2], nibbles[1::2], strict=True)],
-                        dtype=torch.uint8)
+    return torch.tensor(
+        [first + 16 * second for first, second in zip(nibbles[::2], nibbles[1::2], strict=True)], dtype=torch.uint8
+    )
 
 
 @exercise(
@@ -418,16 +419,22 @@ question(
     C=("3.0", "(1 + 4/8) * 2**(8 - 7) = 1.5 * 2.", True),
     D=("12.0", "The bias is missing or too small. The exponent is 8 - 7 = 1."),
     hint="(1 + F / 8) * 2**(E - 7).",
-    steps=["The sign is +. E = 8, so the power is 2**(8 - 7) = 2.", "F = 4, so the significand is 1 + 4/8 = 1.5.",
-           "1.5 * 2 = 3."],
+    steps=[
+        "The sign is +. E = 8, so the power is 2**(8 - 7) = 2.",
+        "F = 4, so the significand is 1 + 4/8 = 1.5.",
+        "1.5 * 2 = 3.",
+    ],
 )
 
 question(
     "2",
     "FP16 and BF16 both have 16 bits. Which statement is right?",
     A=("BF16 is more precise, FP16 reaches further.", "The other way round: FP16 spends its bits on the fraction."),
-    B=("FP16 is more precise, BF16 reaches further.", "Ten fraction bits against seven, five exponent bits against 8.",
-       True),
+    B=(
+        "FP16 is more precise, BF16 reaches further.",
+        "Ten fraction bits against seven, five exponent bits against 8.",
+        True,
+    ),
     C=("They hold the same numbers in another order.", "Only some are in both, such as 1.5. 1e30 is in BF16 alone."),
     D=("FP16 is better at both, but slower.", "With the same number of bits nothing can be better at both."),
     hint="Which of the two has more exponent bits, and what do they buy?",
@@ -440,12 +447,16 @@ question(
     A=("At 256", "From 256 on the neighbours are 2 apart. 257 is halfway and goes to the even one, 256.", True),
     B=("At 65,504", "That is the largest number of FP16. Here the sum stops growing long before any overflow."),
     C=("At 128", "With seven fraction bits the step at 128 is still 1, so 129 exists."),
-    D=("Never: BF16 reaches as far as FP32",
-       "Its range does. But a sum needs precision: eight significant bits are few."),
+    D=(
+        "Never: BF16 reaches as far as FP32",
+        "Its range does. But a sum needs precision: eight significant bits are few.",
+    ),
     hint="From which power of two on is the distance between neighbours 2?",
-    steps=["Seven fraction bits: between 2**k and 2**(k+1) the step is 2**(k-7).",
-           "The step is 2 from k = 8 on, at 256.",
-           "256 + 1 = 257 lies halfway between 256 and 258 and is rounded to the even pattern, 256."],
+    steps=[
+        "Seven fraction bits: between 2**k and 2**(k+1) the step is 2**(k-7).",
+        "The step is 2 from k = 8 on, at 256.",
+        "256 + 1 = 257 lies halfway between 256 and 258 and is rounded to the even pattern, 256.",
+    ],
 )
 
 question(
@@ -484,8 +495,11 @@ question(
     C=("So that the largest weight is exact.", "It is, but evenly spaced values from -1 to 1 have that too."),
     D=("Because a float format with four bits cannot be even.", "NF4 is no float: its code is a position in a table."),
     hint="Where do most of the weights of a layer lie?",
-    steps=["The histogram of a layer is a peak around zero.", "Evenly spaced values would mostly stand in the tails.",
-           "Quantiles of the normal distribution follow the peak."],
+    steps=[
+        "The histogram of a layer is a peak around zero.",
+        "Evenly spaced values would mostly stand in the tails.",
+        "Quantiles of the normal distribution follow the peak.",
+    ],
 )
 
 question(
@@ -495,24 +509,39 @@ question(
     A=("They keep about two digits.", "One fraction bit is less than one digit, even for numbers near the largest."),
     B=("They are stored exactly.", "Only eight magnitudes exist, times one power of two."),
     C=("They become infinite.", "They are small. It is the 7.9 that is cut back to 6."),
-    D=("They all become zero.",
-       "The shared power is 1, the smallest value above zero is 0.5, and 0.1 is below half of it.", True),
+    D=(
+        "They all become zero.",
+        "The shared power is 1, the smallest value above zero is 0.5, and 0.1 is below half of it.",
+        True,
+    ),
     hint="The shared power of two is set by the largest number. What is the smallest value above zero then?",
-    steps=["7.9 lies between 4 and 8, and so does the format's largest number, 6: the shared power is 2**0.",
-           "The values are then 0, 0.5, 1 and so on.", "Below 0.25 everything is rounded to 0."],
+    steps=[
+        "7.9 lies between 4 and 8, and so does the format's largest number, 6: the shared power is 2**0.",
+        "The values are then 0, 0.5, 1 and so on.",
+        "Below 0.25 everything is rounded to 0.",
+    ],
 )
 
 question(
     "8",
     "You convert a model from FP32 to FP16 on a laptop processor. What can you be sure of, before you measure?",
-    A=("It runs twice as fast.",
-       "Only where the processor multiplies FP16 itself. Otherwise it converts, and may be slower."),
-    B=("It gives the same answers.",
-       "Nearly, as a rule. But an overflow gives infinity, and a close decision may turn."),
+    A=(
+        "It runs twice as fast.",
+        "Only where the processor multiplies FP16 itself. Otherwise it converts, and may be slower.",
+    ),
+    B=(
+        "It gives the same answers.",
+        "Nearly, as a rule. But an overflow gives infinity, and a close decision may turn.",
+    ),
     C=("Its file is half as large.", "16 bits instead of 32 for every number, whatever the processor does.", True),
-    D=("It needs half the memory while it runs.",
-       "Half for weights. Kernels may unpack to FP32 on the way, and libraries stay."),
+    D=(
+        "It needs half the memory while it runs.",
+        "Half for weights. Kernels may unpack to FP32 on the way, and libraries stay.",
+    ),
     hint="Which of the four is a matter of counting, and which depend on hardware?",
-    steps=["Bytes follow from the format.", "Speed, peak memory and quality depend on processor, library and model.",
-           "So those three are measured."],
+    steps=[
+        "Bytes follow from the format.",
+        "Speed, peak memory and quality depend on processor, library and model.",
+        "So those three are measured.",
+    ],
 )

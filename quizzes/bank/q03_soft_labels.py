@@ -432,47 +432,77 @@ question(
     "A student gives exactly its teacher's logits. What are the KL divergence and the cross-entropy against the soft "
     "labels?",
     A=("Both are 0", "True of the divergence. The cross-entropy still pays for the teacher's own uncertainty."),
-    B=("The divergence is 0, the cross-entropy is the entropy of the soft labels",
-       "Cross-entropy is entropy plus divergence; a perfect student removes the divergence alone.", True),
+    B=(
+        "The divergence is 0, the cross-entropy is the entropy of the soft labels",
+        "Cross-entropy is entropy plus divergence; a perfect student removes the divergence alone.",
+        True,
+    ),
     C=("Both are the entropy of the soft labels", "The divergence subtracts that entropy; log p - log q is 0."),
-    D=("The divergence is 0, the cross-entropy is log(classes)",
-       "log(classes) is the entropy of a uniform label, the highest there is. The teacher is seldom that unsure."),
+    D=(
+        "The divergence is 0, the cross-entropy is log(classes)",
+        "log(classes) is the entropy of a uniform label, the highest there is. The teacher is seldom that unsure.",
+    ),
     hint="Write - sum p log q as - sum p log p plus something.",
-    steps=["- sum p log q = - sum p log p + sum p (log p - log q).", "With q = p the last sum is 0.",
-           "What remains, - sum p log p, is the entropy of the soft labels."],
+    steps=[
+        "- sum p log q = - sum p log p + sum p (log p - log q).",
+        "With q = p the last sum is 0.",
+        "What remains, - sum p log p, is the entropy of the soft labels.",
+    ],
 )
 
 question(
     "3",
     "A training mixes both terms with alpha = 0.5 at T = 4, and somebody deletes the factor T². What happens?",
-    A=("Nothing: Adam rescales the gradient anyway",
-       "Adam rescales the sum of both terms. Their proportion, which is what alpha sets, has changed."),
-    B=("The soft term's gradient becomes 4 times smaller",
-       "The factor that went is T squared, 16. T is the part that comes from dividing the logits; the flatter labels "
-       "cost the other."),
+    A=(
+        "Nothing: Adam rescales the gradient anyway",
+        "Adam rescales the sum of both terms. Their proportion, which is what alpha sets, has changed.",
+    ),
+    B=(
+        "The soft term's gradient becomes 4 times smaller",
+        "The factor that went is T squared, 16. T is the part that comes from dividing the logits; the flatter labels "
+        "cost the other.",
+    ),
     C=("The soft term takes over", "The factor is 16 at T = 4. Without it the term shrinks."),
-    D=("The soft term's gradient becomes 16 times smaller, so the labels decide almost everything",
-       "1/16 of a soft gradient beside a whole hard one: as if alpha were 1/17.", True),
+    D=(
+        "The soft term's gradient becomes 16 times smaller, so the labels decide almost everything",
+        "1/16 of a soft gradient beside a whole hard one: as if alpha were 1/17.",
+        True,
+    ),
     hint="The factor T² stands before the loss, and so before its gradient.",
-    steps=["Without T² the soft gradient is 1/16 of what it was.", "The hard one stays.",
-           "0.5/16 to 0.5 is the proportion that alpha = 1/17, about 0.06, would have set."],
+    steps=[
+        "Without T² the soft gradient is 1/16 of what it was.",
+        "The hard one stays.",
+        "0.5/16 to 0.5 is the proportion that alpha = 1/17, about 0.06, would have set.",
+    ],
 )
 
 question(
     "4",
     "Which call computes KL(teacher ‖ student)? log_p is the teacher's, log_q the student's, both (batch, classes).",
-    A=("`F.kl_div(log_p, log_q, log_target=True, reduction='batchmean')`",
-       "The first argument is what is trained, the second the target. This is KL(student ‖ teacher)."),
-    B=("`F.kl_div(log_q, log_p, reduction='batchmean')`",
-       "Without log_target=True the second argument is read as probabilities. torch takes the logarithm of a negative "
-       "number and returns NaN, without an error."),
-    C=("`F.kl_div(log_q, log_p, log_target=True, reduction='batchmean')`",
-       "Student first, teacher second, both as logarithms, divided by the rows.", True),
-    D=("`F.kl_div(log_q, log_p, log_target=True)`",
-       "The direction is right, but the default reduction divides by batch · classes; torch warns about it."),
+    A=(
+        "`F.kl_div(log_p, log_q, log_target=True, reduction='batchmean')`",
+        "The first argument is what is trained, the second the target. This is KL(student ‖ teacher).",
+    ),
+    B=(
+        "`F.kl_div(log_q, log_p, reduction='batchmean')`",
+        "Without log_target=True the second argument is read as probabilities. torch takes the logarithm of a negative "
+        "number and returns NaN, without an error.",
+    ),
+    C=(
+        "`F.kl_div(log_q, log_p, log_target=True, reduction='batchmean')`",
+        "Student first, teacher second, both as logarithms, divided by the rows.",
+        True,
+    ),
+    D=(
+        "`F.kl_div(log_q, log_p, log_target=True)`",
+        "The direction is right, but the default reduction divides by batch · classes; torch warns about it.",
+    ),
     hint="kl_div(input, target) sums target · (log target - input).",
-    steps=["The weights of the sum must be the teacher's probabilities, so the teacher is the target.",
-           "Both are logarithms: log_target=True.", "One number a row, averaged: batchmean."],
+    steps=[
+        "The weights of the sum must be the teacher's probabilities, so the teacher is the target.",
+        "Both are logarithms: log_target=True.",
+        "One number a row, averaged: batchmean.",
+    ],
 )
 
 question(
@@ -484,24 +514,35 @@ question(
     C=("It halves", "The divisor does not know the length, so nothing shrinks."),
     D=("It grows with the vocabulary", "Each token's divergence sums over the vocabulary, which did not change."),
     hint="By what is the sum divided?",
-    steps=["batchmean = sum over everything / batch.", "Twice the tokens, twice the sum, the same divisor.",
-           "The same sentences padded to that length would add their padding too."],
+    steps=[
+        "batchmean = sum over everything / batch.",
+        "Twice the tokens, twice the sum, the same divisor.",
+        "The same sentences padded to that length would add their padding too.",
+    ],
 )
 
 question(
     "6",
     "At T = 1000 two teachers teach. The second's logits are the first's plus 3 in every class. How do the students "
     "that match them perfectly differ?",
-    A=("Their logits differ by 3 in every class", "They may, but no loss here would notice: see what the softmax does "
-       "with a constant."),
+    A=(
+        "Their logits differ by 3 in every class",
+        "They may, but no loss here would notice: see what the softmax does with a constant.",
+    ),
     B=("The second is more certain", "Certainty comes from differences between classes; those are the same."),
     C=("The first learns faster", "Both give the same soft labels, hence the same gradients."),
-    D=("Not in any way that a prediction shows", "A softmax ignores a constant added to a row; at a high temperature "
-       "the loss compares logits after their mean is taken off.", True),
+    D=(
+        "Not in any way that a prediction shows",
+        "A softmax ignores a constant added to a row; at a high temperature "
+        "the loss compares logits after their mean is taken off.",
+        True,
+    ),
     hint="What does softmax(z + 3) equal?",
-    steps=["softmax(z + c) = softmax(z): the factor exp(c) cancels.",
-           "The limit of T² · KL is the mean squared distance of centred logits, over 2 · classes.",
-           "Centring removes the 3."],
+    steps=[
+        "softmax(z + c) = softmax(z): the factor exp(c) cancels.",
+        "The limit of T² · KL is the mean squared distance of centred logits, over 2 · classes.",
+        "Centring removes the 3.",
+    ],
 )
 
 question(
@@ -510,10 +551,16 @@ question(
     "20.9, and the mean entropy of the soft labels at T = 4 is 1.30. What do you do?",
     A=("Train longer: 20.9 is far from zero", "Zero cannot be reached. The floor is 16 · 1.30 = 20.8."),
     B=("Raise the learning rate", "A higher rate does not lower the floor, and the student is almost on it."),
-    C=("Stop: the student is nearly its teacher", "The floor is 16 · 1.30 = 20.8, so only 0.1 is left, a divergence of "
-       "0.006 nats.", True),
+    C=(
+        "Stop: the student is nearly its teacher",
+        "The floor is 16 · 1.30 = 20.8, so only 0.1 is left, a divergence of 0.006 nats.",
+        True,
+    ),
     D=("Lower T until the loss is near zero", "A lower T lowers the floor and the loss alike."),
     hint="How low can a cross-entropy go?",
-    steps=["The floor is T² times the entropy: 16 · 1.30 = 20.8.", "20.9 - 20.8 = 0.1 is T² · KL.",
-           "KL = 0.1 / 16, about 0.006 nats."],
+    steps=[
+        "The floor is T² times the entropy: 16 · 1.30 = 20.8.",
+        "20.9 - 20.8 = 0.1 is T² · KL.",
+        "KL = 0.1 / 16, about 0.006 nats.",
+    ],
 )

@@ -122,8 +122,13 @@ def _(draw):
     yield case("the logits", teacher(**small), _batches(draw, [(2, 3), (1, 2)], vocab=9), visible=True)
     yield case("the logits", teacher(), _batches(draw, [(5, 9)]))
     yield case("batches of unequal size, in order", teacher(), _batches(draw, [(4, 3), (1, 11), (6, 7), (2, 5)]))
-    yield case("nothing is left behind", teacher(**small), _batches(draw, [(3, 4), (2, 6)], vocab=9), observe="traces",
-               visible=True)
+    yield case(
+        "nothing is left behind",
+        teacher(**small),
+        _batches(draw, [(3, 4), (2, 6)], vocab=9),
+        observe="traces",
+        visible=True,
+    )
     yield case("nothing is left behind", teacher(), _batches(draw, [(2, 5), (3, 2)]), observe="traces")
 
 
@@ -272,18 +277,29 @@ def _(student_score, teacher_score, chance):
 question(
     "1",
     "What is a transfer set?",
-    A=("The labelled sentences that the teacher was trained on.",
-       "It may contain them, but it need not: nothing about it asks for labels."),
-    B=("The weights that the student copies from its teacher.",
-       "Those are its initialisation. A student from scratch copies none, and still needs a transfer set."),
-    C=("The sentences on which the student imitates its teacher; they need no labels.",
-       "The teacher supplies an answer for any text, so plain text of the right kind will do.", True),
-    D=("The held-out sentences on which teacher and student are compared.",
-       "That is the test set. A student that trained on it could not be judged by it."),
+    A=(
+        "The labelled sentences that the teacher was trained on.",
+        "It may contain them, but it need not: nothing about it asks for labels.",
+    ),
+    B=(
+        "The weights that the student copies from its teacher.",
+        "Those are its initialisation. A student from scratch copies none, and still needs a transfer set.",
+    ),
+    C=(
+        "The sentences on which the student imitates its teacher; they need no labels.",
+        "The teacher supplies an answer for any text, so plain text of the right kind will do.",
+        True,
+    ),
+    D=(
+        "The held-out sentences on which teacher and student are compared.",
+        "That is the test set. A student that trained on it could not be judged by it.",
+    ),
     hint="Who answers the questions while the student learns?",
-    steps=["The soft term compares the student's logits with the teacher's.",
-           "Both are computed from the text alone; no label enters.",
-           "So the transfer set is any text of the kind that the student will meet."],
+    steps=[
+        "The soft term compares the student's logits with the teacher's.",
+        "Both are computed from the text alone; no label enters.",
+        "So the transfer set is any text of the kind that the student will meet.",
+    ],
 )
 
 question(
@@ -291,14 +307,22 @@ question(
     "In alpha · soft + (1 - alpha) · hard you set alpha = 0 and leave the teacher in place. What changes when the "
     "teacher is replaced by a better one?",
     A=("The student gets better, a little.", "The soft term is multiplied by zero, and so is its gradient."),
-    B=("Nothing at all: the weights come out the same to the bit.",
-       "The teacher's logits enter through a term that weighs nothing. That makes alpha = 0 the control.", True),
+    B=(
+        "Nothing at all: the weights come out the same to the bit.",
+        "The teacher's logits enter through a term that weighs nothing. That makes alpha = 0 the control.",
+        True,
+    ),
     C=("The loss becomes infinite.", "It is the plain cross-entropy with the labels, which is finite."),
-    D=("Training takes as long, but the student needs fewer labels.",
-       "Fewer labels are what the soft term would buy, and it is switched off."),
+    D=(
+        "Training takes as long, but the student needs fewer labels.",
+        "Fewer labels are what the soft term would buy, and it is switched off.",
+    ),
     hint="Which gradient is left when one of the two terms is multiplied by zero?",
-    steps=["The loss is 0 · soft + 1 · hard = hard.", "Its gradient does not contain the teacher's logits.",
-           "So every step, and the final student, are the same whatever the teacher says."],
+    steps=[
+        "The loss is 0 · soft + 1 · hard = hard.",
+        "Its gradient does not contain the teacher's logits.",
+        "So every step, and the final student, are the same whatever the teacher says.",
+    ],
 )
 
 question(
@@ -308,30 +332,46 @@ question(
     A=("B takes more steps.", "Both take equally many; a comparison at unequal steps would show nothing."),
     B=("B has more parameters.", "They have the same shape. Distillation changes what is learned, not the size."),
     C=("B sees the test sentences.", "The transfer set comes from other documents than the test set."),
-    D=("B gets an answer, and a graded one, for thousands of sentences where A has 100 hard ones.",
-       "More texts and more information on each: that is what the teacher adds.", True),
+    D=(
+        "B gets an answer, and a graded one, for thousands of sentences where A has 100 hard ones.",
+        "More texts and more information on each: that is what the teacher adds.",
+        True,
+    ),
     hint="Count the sentences on which each student is told something.",
-    steps=["A sees 400 texts again and again and is told one topic for each.",
-           "B sees each of thousands of texts with five graded numbers.",
-           "Steps, batch size, start and shape are the same, so this is all that differs."],
+    steps=[
+        "A sees 400 texts again and again and is told one topic for each.",
+        "B sees each of thousands of texts with five graded numbers.",
+        "Steps, batch size, start and shape are the same, so this is all that differs.",
+    ],
 )
 
 question(
     "4",
     "Now all sentences carry correct labels, and the student starts from pretrained layers. What should you expect of "
     "the soft labels?",
-    A=("Perhaps nothing: measure it, with an interval. The labels already answer every sentence.",
-       "What the teacher added was mostly answers where there were none.", True),
-    B=("The same gain as with few labels, because the teacher is the same.",
-       "The gain depends on what the student lacks, and it no longer lacks answers."),
-    C=("A loss, always: the teacher makes mistakes, and the labels do not.",
-       "Soft labels can still help a little or do nothing. The direction is a matter for measurement."),
-    D=("A gain as large as the teacher's lead over the student.",
-       "Part of that lead is depth that the student does not have."),
+    A=(
+        "Perhaps nothing: measure it, with an interval. The labels already answer every sentence.",
+        "What the teacher added was mostly answers where there were none.",
+        True,
+    ),
+    B=(
+        "The same gain as with few labels, because the teacher is the same.",
+        "The gain depends on what the student lacks, and it no longer lacks answers.",
+    ),
+    C=(
+        "A loss, always: the teacher makes mistakes, and the labels do not.",
+        "Soft labels can still help a little or do nothing. The direction is a matter for measurement.",
+    ),
+    D=(
+        "A gain as large as the teacher's lead over the student.",
+        "Part of that lead is depth that the student does not have.",
+    ),
     hint="What did the teacher supply in the first place?",
-    steps=["With few labels the teacher answers thousands of sentences that nobody labelled.",
-           "With all labels there is nothing left to answer; only the grading of the answers is new.",
-           "Whether that is worth anything is a small difference, so it takes seeds and an interval."],
+    steps=[
+        "With few labels the teacher answers thousands of sentences that nobody labelled.",
+        "With all labels there is nothing left to answer; only the grading of the answers is new.",
+        "Whether that is worth anything is a small difference, so it takes seeds and an interval.",
+    ],
 )
 
 question(
@@ -343,38 +383,54 @@ question(
     C=("80 %", "(76 - 20) / (90 - 20) = 56 / 70 = 0.8.", True),
     D=("70 %", "(76 - 20) / (100 - 20) = 0.7 measures against perfection, which the teacher does not reach."),
     hint="Guessing is the zero of the scale.",
-    steps=["Guessing among five topics scores 20 %.", "Above guessing the teacher has 70 points and the student 56.",
-           "56 / 70 = 80 %."],
+    steps=[
+        "Guessing among five topics scores 20 %.",
+        "Above guessing the teacher has 70 points and the student 56.",
+        "56 / 70 = 80 %.",
+    ],
 )
 
 question(
     "6",
     "A colleague compares two students by one training run each: 81.9 % with soft labels, 81.3 % without. What now?",
     A=("Soft labels gain 0.6 points.", "Another seed may turn it round; one run of each shows no spread."),
-    B=("Not much: repeat both with several seeds and give the paired difference with an interval.",
-       "The documents of the test set and the seeds of the training both move an accuracy by more than half a point.",
-       True),
+    B=(
+        "Not much: repeat both with several seeds and give the paired difference with an interval.",
+        "The documents of the test set and the seeds of the training both move an accuracy by more than half a point.",
+        True,
+    ),
     C=("Soft labels do nothing.", "That does not follow either. An interval might lie wholly above zero, or not."),
     D=("The test set is too easy.", "At 81 % there is room above. The trouble is the number of runs."),
     hint="By how much would each number move if it were trained again from another seed?",
-    steps=["A training run depends on its seed, and the score on the documents that happen to be in the test set.",
-           "Both together move an accuracy by a point or so in this lesson.",
-           "0.6 points from one run each cannot be told from zero. Paired seeds and documents narrow the interval."],
+    steps=[
+        "A training run depends on its seed, and the score on the documents that happen to be in the test set.",
+        "Both together move an accuracy by a point or so in this lesson.",
+        "0.6 points from one run each cannot be told from zero. Paired seeds and documents narrow the interval.",
+    ],
 )
 
 question(
     "7",
     "Few labels alone are to be compared with few labels and a teacher. The students take their first weights from the "
     "layers of the teacher, which was trained on all labels. What is wrong with that?",
-    A=("Nothing: both students start from the same weights.",
-       "They do, but the student of few labels alone then starts from what all labels taught."),
+    A=(
+        "Nothing: both students start from the same weights.",
+        "They do, but the student of few labels alone then starts from what all labels taught.",
+    ),
     B=("The layers are too wide for a student.", "Student and teacher have the same width; only the depth differs."),
-    C=("Copying layers is not distillation, so the comparison is void.",
-       "It is a usual way to start a student, and it is fair where the teacher may be used at all."),
-    D=("The labels that the first student should not have are in the weights that it starts from.",
-       "A student that stands for few labels alone must start from weights that have seen no labels.", True),
+    C=(
+        "Copying layers is not distillation, so the comparison is void.",
+        "It is a usual way to start a student, and it is fair where the teacher may be used at all.",
+    ),
+    D=(
+        "The labels that the first student should not have are in the weights that it starts from.",
+        "A student that stands for few labels alone must start from weights that have seen no labels.",
+        True,
+    ),
     hint="What has shaped the teacher's layers?",
-    steps=["The teacher's layers were trained with the topics of all training sentences.",
-           "A student that copies them inherits part of that, before its first label.",
-           "For a fair baseline both students start from the pretrained encoder instead."],
+    steps=[
+        "The teacher's layers were trained with the topics of all training sentences.",
+        "A student that copies them inherits part of that, before its first label.",
+        "For a fair baseline both students start from the pretrained encoder instead.",
+    ],
 )

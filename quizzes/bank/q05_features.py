@@ -113,11 +113,17 @@ def _(draw):
     yield case("padding", *states, _mask(6, 2, 1, width=6), draw.normal((7, 4)))
     states[0][2, 1:], states[1][1, 2:] = NAN, NAN
     yield case("NaN at padding", *states, _mask(6, 2, 1, width=6), draw.normal((7, 4)))
-    yield case("a square projection", draw.normal((2, 5, 6)), draw.normal((2, 5, 6)), _mask(5, 3, width=5),
-               draw.normal((6, 6)))
+    yield case(
+        "a square projection", draw.normal((2, 5, 6)), draw.normal((2, 5, 6)), _mask(5, 3, width=5), draw.normal((6, 6))
+    )
     leaves = [draw.normal((2, 4, 3)).requires_grad_(), draw.normal((2, 4, 5)).requires_grad_()]
-    yield case("gradients: student and projection, not the teacher", *leaves, _mask(4, 2, width=4),
-               draw.normal((5, 3)).requires_grad_(), observe="gradients")
+    yield case(
+        "gradients: student and projection, not the teacher",
+        *leaves,
+        _mask(4, 2, width=4),
+        draw.normal((5, 3)).requires_grad_(),
+        observe="gradients",
+    )
 
 
 hint_loss.close(
@@ -238,7 +244,7 @@ def _(student_maps, teacher_maps, mask):
 def _(student_maps, teacher_maps, mask):
     total, count = 0.0, 0
     for student, teacher, length in zip(student_maps, teacher_maps.detach(), mask.sum(-1).tolist(), strict=True):
-        gaps = student[:, :length, :length] - teacher[:, :length, :length]    # real tokens come first in every row
+        gaps = student[:, :length, :length] - teacher[:, :length, :length]  # real tokens come first in every row
         total, count = total + gaps.square().sum(), count + gaps.numel()
     return total / count
 
@@ -272,7 +278,7 @@ def _(draw):
     yield case("free of scale", 0.01 * draw.normal((6, 5)), teacher)
     yield case("different widths", draw.normal((8, 3)), draw.normal((8, 9)))
     far = draw.normal((7, 4))
-    far[0] += 40                                            # one example far away: the straight part of the Huber loss
+    far[0] += 40  # one example far away: the straight part of the Huber loss
     yield case("an example far from the rest", draw.normal((7, 4)), far)
     leaves = [draw.normal((5, 3)).requires_grad_(), draw.normal((5, 4)).requires_grad_()]
     yield case("gradients: the student's, none for the teacher", *leaves, observe="gradients")
@@ -331,15 +337,20 @@ question(
     C=("The loss on attention maps", "Maps are length x length in both; it is the number of heads that must agree."),
     D=("The loss on pairwise distances", "A distance is one number, whatever the width it was computed in."),
     hint="Which of them subtracts a tensor of the student's width from one of the teacher's?",
-    steps=["Logits: (batch, classes). Maps: (batch, heads, length, length). Distances: (batch, batch).",
-           "Hidden states: (batch, length, width), and only here does the width stand in the shape."],
+    steps=[
+        "Logits: (batch, classes). Maps: (batch, heads, length, length). Distances: (batch, batch).",
+        "Hidden states: (batch, length, width), and only here does the width stand in the shape.",
+    ],
 )
 
 question(
     "2",
     "Why is the projection of a hint loss thrown away after training?",
-    A=("It was needed only to compare hidden states; the student's own forward pass never uses it.",
-       "It stands beside the student, between its hidden states and the loss.", True),
+    A=(
+        "It was needed only to compare hidden states; the student's own forward pass never uses it.",
+        "It stands beside the student, between its hidden states and the loss.",
+        True,
+    ),
     B=("It would overfit.", "It may, but that is not the reason: nothing in the student's forward pass reads it."),
     C=("It cannot be saved with safetensors.", "It is an ordinary matrix and could be saved like any other."),
     hint="Follow the student's forward pass from the tokens to the logits. Where does it meet the projection?",
@@ -351,12 +362,17 @@ question(
     "Attention maps come back empty from a model that runs scaled_dot_product_attention. Why?",
     A=("The model was not in eval mode.", "The mode changes dropout, not what is returned."),
     B=("The batch was padded.", "Padded maps are returned like others; it is the loss that must leave them out."),
-    C=("The fused kernel never writes the maps to memory.",
-       "It works on blocks and keeps running sums; that is why it is fast. The eager form writes the maps down.", True),
+    C=(
+        "The fused kernel never writes the maps to memory.",
+        "It works on blocks and keeps running sums; that is why it is fast. The eager form writes the maps down.",
+        True,
+    ),
     D=("The maps have no gradient.", "They have one in the eager form, and the attention loss needs it."),
     hint="What does a fused kernel save, compared with one operation after the other?",
-    steps=["Eager attention: scores, softmax, product, three tensors in memory.",
-           "The fused kernel: one pass over blocks; the length x length matrix never exists as a whole."],
+    steps=[
+        "Eager attention: scores, softmax, product, three tensors in memory.",
+        "The fused kernel: one pass over blocks; the length x length matrix never exists as a whole.",
+    ],
 )
 
 question(
@@ -376,11 +392,17 @@ question(
     "all positions. What goes wrong?",
     A=("Nothing: padding has hidden states too.", "It has, but nobody reads them; matching them costs capacity."),
     B=("The loss is too large by a factor of 32.", "The number of sentences divides out; the padding does not."),
-    C=("Nine tenths of what is matched is padding.",
-       "31 x 27 of 960 positions, 87 %, are padding, and they take their share of the gradient.", True),
+    C=(
+        "Nine tenths of what is matched is padding.",
+        "31 x 27 of 960 positions, 87 %, are padding, and they take their share of the gradient.",
+        True,
+    ),
     hint="Count the positions, then the real tokens.",
-    steps=["Positions: 32 x 30 = 960.", "Real tokens: 30 + 31 x 3 = 123.",
-           "Padding: 960 - 123 = 837, which is 87 % of the mean."],
+    steps=[
+        "Positions: 32 x 30 = 960.",
+        "Real tokens: 30 + 31 x 3 = 123.",
+        "Padding: 960 - 123 = 837, which is 87 % of the mean.",
+    ],
 )
 
 question(
@@ -389,10 +411,15 @@ question(
     "[-0.3, 1.3] points. What can you say?",
     A=("Hints help.", "The interval holds zero: the same runs repeated could come out the other way."),
     B=("Hints do not help.", "The interval also holds a gain of a point. Not shown is not the same as absent."),
-    C=("The runs were too few for any statement.",
-       "They do say something: an effect above 1.3 points or a loss of more than 0.3 is unlikely."),
-    D=("A gain is not shown; if there is one, it is likely below 1.3 points.",
-       "That is what the interval says, no more and no less.", True),
+    C=(
+        "The runs were too few for any statement.",
+        "They do say something: an effect above 1.3 points or a loss of more than 0.3 is unlikely.",
+    ),
+    D=(
+        "A gain is not shown; if there is one, it is likely below 1.3 points.",
+        "That is what the interval says, no more and no less.",
+        True,
+    ),
     hint="Where does the interval begin and where does it end?",
     steps=["Zero lies inside: no difference is shown.", "The upper end, 1.3 points, bounds a likely gain."],
 )

@@ -283,14 +283,28 @@ def _guesses(draw, rows, vocab, shape=(2, 4, 6), lengths=(4, 2)):
 def _(draw):
     logits, hidden = torch.tensor([[2.0, 0.0]]), torch.tensor([[[1.0, 0.0]]])
     one = torch.ones(1, 1).long()
-    yield case("the printed example", logits, logits, torch.tensor([1]), hidden, -hidden, one, (5.0, 2.0, 1.0), 2.0,
-               visible=True)
+    yield case(
+        "the printed example",
+        logits,
+        logits,
+        torch.tensor([1]),
+        hidden,
+        -hidden,
+        one,
+        (5.0, 2.0, 1.0),
+        2.0,
+        visible=True,
+    )
     yield case("soft targets alone", *_guesses(draw, 4, 7), (1.0, 0.0, 0.0), 3.0, visible=True)
     yield case("masked-language loss alone", *_guesses(draw, 5, 9), (0.0, 1.0, 0.0), 4.0)
     yield case("cosine alone", *_guesses(draw, 3, 5), (0.0, 0.0, 1.0), 2.0)
     yield case("all three", *_guesses(draw, 6, 11), (5.0, 2.0, 1.0), 2.0)
-    yield case("all three", *_guesses(draw, 12, 30), (draw.number(0.5, 6), draw.number(0.5, 6), draw.number(0.5, 6)),
-               draw.number(1.5, 4))
+    yield case(
+        "all three",
+        *_guesses(draw, 12, 30),
+        (draw.number(0.5, 6), draw.number(0.5, 6), draw.number(0.5, 6)),
+        draw.number(1.5, 4),
+    )
     padded = _guesses(draw, 4, 6, lengths=(4, 1))
     padded[3][1, 1:], padded[4][1, 2:] = NAN, NAN
     yield case("NaN at padding", *padded, (5.0, 2.0, 1.0), 2.0)
@@ -405,8 +419,11 @@ def _state(draw, layers, width=2):
 
 @init_from_teacher.cases
 def _(draw):
-    printed = {"embeddings.weight": torch.ones(1), "encoder.layer.0.bias": torch.zeros(1),
-               "encoder.layer.1.bias": torch.full((1,), 2.0)}
+    printed = {
+        "embeddings.weight": torch.ones(1),
+        "encoder.layer.0.bias": torch.zeros(1),
+        "encoder.layer.1.bias": torch.full((1,), 2.0),
+    }
     yield case("the printed example", [1], printed, visible=True)
     yield case("six layers to three", [1, 3, 5], _state(draw, 6), visible=True)
     yield case("twelve layers to six", [1, 3, 5, 7, 9, 11], _state(draw, 12))
@@ -491,14 +508,22 @@ question(
     "1",
     "A masked language model chooses 15 % of the tokens. Why do 10 % of these keep the token that stood there?",
     A=("To save the time of replacing them.", "Replacing a number costs nothing beside a pass through the encoder."),
-    B=("So that a hidden state stays useful where no [MASK] stands: any visible token may be asked about.",
-       "Real text has no [MASK]. A model asked at [MASK] alone could ignore every other position.", True),
-    C=("Because 10 % of the tokens are special tokens.",
-       "Special tokens are never chosen; the 10 % are a share of the chosen ordinary ones."),
+    B=(
+        "So that a hidden state stays useful where no [MASK] stands: any visible token may be asked about.",
+        "Real text has no [MASK]. A model asked at [MASK] alone could ignore every other position.",
+        True,
+    ),
+    C=(
+        "Because 10 % of the tokens are special tokens.",
+        "Special tokens are never chosen; the 10 % are a share of the chosen ordinary ones.",
+    ),
     D=("So that the loss is smaller.", "It is, a little, but a smaller loss is not the aim."),
     hint="What does text look like when the encoder is used later?",
-    steps=["In training most of the chosen positions show [MASK].", "Later there is none.",
-           "A few that are random or kept make the model build a useful state at every position."],
+    steps=[
+        "In training most of the chosen positions show [MASK].",
+        "Later there is none.",
+        "A few that are random or kept make the model build a useful state at every position.",
+    ],
 )
 
 question(
@@ -510,8 +535,11 @@ question(
     C=("12,000 and 12,000", "The random and the kept tokens are asked about as well."),
     D=("80,000 and 15,000", "The 80 % are a share of the chosen tokens, not of all."),
     hint="The shares are taken one after the other.",
-    steps=["Chosen: 0.15 x 100,000 = 15,000.", "[MASK]: 0.8 x 15,000 = 12,000.",
-           "Every chosen position has a label, whatever stands there."],
+    steps=[
+        "Chosen: 0.15 x 100,000 = 15,000.",
+        "[MASK]: 0.8 x 15,000 = 12,000.",
+        "Every chosen position has a label, whatever stands there.",
+    ],
 )
 
 question(
@@ -520,14 +548,19 @@ question(
     "near that of naming tokens by their frequency. What is the likely reason?",
     A=("The learning rate is too high.", "Then the loss would jump or grow. It stands still at one particular level."),
     B=("The vocabulary is too large.", "It is as large where the encoder is trained along, and that one gets further."),
-    C=("At a masked position the frozen encoder's state says too little about the missing word; it was trained for "
-       "something else.",
-       "This encoder was last trained to compare sentences. What the head needs is no longer there to be read.", True),
+    C=(
+        "At a masked position the frozen encoder's state says too little about the missing word; it was trained for "
+        "something else.",
+        "This encoder was last trained to compare sentences. What the head needs is no longer there to be read.",
+        True,
+    ),
     D=("The head has no temperature.", "A temperature rescales logits; it adds no knowledge about the word."),
     hint="What was the encoder asked for in its last training?",
-    steps=["The head sees the hidden state of the masked position and nothing else.",
-           "An encoder of sentence embeddings need not keep which word is missing there.",
-           "So encoder and head have to be trained together."],
+    steps=[
+        "The head sees the hidden state of the masked position and nothing else.",
+        "An encoder of sentence embeddings need not keep which word is missing there.",
+        "So encoder and head have to be trained together.",
+    ],
 )
 
 question(
@@ -538,8 +571,11 @@ question(
     C=("None: all three are zero", "The teacher does not guess every hidden word, so one of them cannot be."),
     D=("The masked-language loss", "It compares with the words that stood there, and the teacher misses many.", True),
     hint="Which of the three does not look at the teacher?",
-    steps=["Two terms measure a distance from the teacher: 0 for its copy.",
-           "The third measures the distance from the text.", "It is zero for a model that names every hidden word."],
+    steps=[
+        "Two terms measure a distance from the teacher: 0 for its copy.",
+        "The third measures the distance from the text.",
+        "It is zero for a model that names every hidden word.",
+    ],
 )
 
 question(
@@ -547,14 +583,19 @@ question(
     "One batch: 32 sentences of 32 tokens, vocabulary 30,522, width 384, about 4 tokens a sentence chosen. Why gather "
     "the chosen hidden states before the output layer instead of after it?",
     A=("The result would be wrong otherwise.", "It would be the same; only more would be computed and thrown away."),
-    B=("Otherwise 8 times as many logits are computed as are used, by a layer as dear as several of the encoder.",
-       "128 of 1,024 positions are needed. The output layer multiplies by 30,522 x 384 numbers at each.", True),
+    B=(
+        "Otherwise 8 times as many logits are computed as are used, by a layer as dear as several of the encoder.",
+        "128 of 1,024 positions are needed. The output layer multiplies by 30,522 x 384 numbers at each.",
+        True,
+    ),
     C=("Otherwise padding would be masked.", "Padding is never chosen, whatever the order of the two."),
     D=("A gradient cannot flow through an index.", "It can: the gradient of what was not taken is zero."),
     hint="Count the positions, then the multiplications of the output layer at one of them.",
-    steps=["32 x 32 = 1,024 positions, 32 x 4 = 128 of them chosen: an eighth.",
-           "384 x 30,522 = 11.7 million products a position; one encoder layer has about 1.8 million weights.",
-           "So the output layer costs as much as six layers at each position where it is computed."],
+    steps=[
+        "32 x 32 = 1,024 positions, 32 x 4 = 128 of them chosen: an eighth.",
+        "384 x 30,522 = 11.7 million products a position; one encoder layer has about 1.8 million weights.",
+        "So the output layer costs as much as six layers at each position where it is computed.",
+    ],
 )
 
 question(
@@ -566,22 +607,33 @@ question(
     C=("75 %", "That is what is left, about."),
     D=("40 %", "That is the published figure for a wider encoder, in which the embeddings weigh less."),
     hint="How many parameters go away, and out of how many?",
-    steps=["Three layers: 3 x 1.8 = 5.4 million.", "5.4 / 22 = 0.25.",
-           "The time falls by about half all the same: looking up embeddings costs next to nothing."],
+    steps=[
+        "Three layers: 3 x 1.8 = 5.4 million.",
+        "5.4 / 22 = 0.25.",
+        "The time falls by about half all the same: looking up embeddings costs next to nothing.",
+    ],
 )
 
 question(
     "7",
     "Two students of three layers are fine-tuned in equal steps on the same labels. One went through general "
     "distillation first, the other did not. What must you say when you report that the first is better?",
-    A=("That it took more training in all: the general steps come on top, though they use no label.",
-       "Equal steps on the task, but more steps in all. A control with equally many general steps and no teacher tells "
-       "the teacher's share from that of the text.", True),
-    B=("Nothing: the steps on the labels are equal.",
-       "They are, but the general steps are work that the other student did not get."),
+    A=(
+        "That it took more training in all: the general steps come on top, though they use no label.",
+        "Equal steps on the task, but more steps in all. A control with equally many general steps and no teacher "
+        "tells the teacher's share from that of the text.",
+        True,
+    ),
+    B=(
+        "Nothing: the steps on the labels are equal.",
+        "They are, but the general steps are work that the other student did not get.",
+    ),
     C=("That it has more parameters.", "Both have three layers and one shape."),
     D=("That it saw the test documents.", "General distillation uses the text of the training documents alone."),
     hint="Add up all the steps of both.",
-    steps=["On the task: equal.", "Before it: some hundred steps on plain text against none.",
-           "So part of the gain may come from the text alone. Training on it without a teacher measures that."],
+    steps=[
+        "On the task: equal.",
+        "Before it: some hundred steps on plain text against none.",
+        "So part of the gain may come from the text alone. Training on it without a teacher measures that.",
+    ],
 )

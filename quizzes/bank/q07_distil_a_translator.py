@@ -13,8 +13,11 @@ PAD = 0
 END = "</s>"
 
 
-@exercise(points=2, minutes=10, hint="Select the rows of logits where target is not 0 first. How many rows are left to "
-                                     "average over?")
+@exercise(
+    points=2,
+    minutes=10,
+    hint="Select the rows of logits where target is not 0 first. How many rows are left to average over?",
+)
 def word_level_loss(
     student_logits: torch.Tensor, teacher_logits: torch.Tensor, target: torch.Tensor, alpha: float
 ) -> torch.Tensor:
@@ -44,20 +47,36 @@ def _(draw):
     teacher = torch.tensor([[[0.0, 2.0], [0.0, -2.0], [9.0, 9.0]]])
     yield case("the printed example", torch.zeros(1, 3, 2), teacher, torch.tensor([[1, 1, 0]]), 0.5, visible=True)
     for alpha in (0.0, 1.0, draw.number(0.1, 0.4)):
-        yield case("sentences of several lengths", draw.normal((3, 7, 9)), draw.normal((3, 7, 9), std=3),
-                   _targets(draw, [7, 2, 5], 9), alpha)
-    yield case("a real size", draw.normal((8, 12, 40)), draw.normal((8, 12, 40), std=2),
-               _targets(draw, [12, 3, 4, 7, 2, 9, 12, 1], 40), draw.number(0.6, 0.9))
-    yield case("gradients", draw.normal((2, 4, 6)).requires_grad_(), draw.normal((2, 4, 6), std=2).requires_grad_(),
-               _targets(draw, [4, 2], 6), 0.7, observe="gradients")
+        yield case(
+            "sentences of several lengths",
+            draw.normal((3, 7, 9)),
+            draw.normal((3, 7, 9), std=3),
+            _targets(draw, [7, 2, 5], 9),
+            alpha,
+        )
+    yield case(
+        "a real size",
+        draw.normal((8, 12, 40)),
+        draw.normal((8, 12, 40), std=2),
+        _targets(draw, [12, 3, 4, 7, 2, 9, 12, 1], 40),
+        draw.number(0.6, 0.9),
+    )
+    yield case(
+        "gradients",
+        draw.normal((2, 4, 6)).requires_grad_(),
+        draw.normal((2, 4, 6), std=2).requires_grad_(),
+        _targets(draw, [4, 2], 6),
+        0.7,
+        observe="gradients",
+    )
 
 
 word_level_loss.close(
     rtol=1e-5,
     atol=2e-6,
     reason="logarithms of probabilities stay below 16 here, where half a step of FP32 is 4.8e-7. Each piece takes "
-           "three rounded steps in the answer and in the reference, and a mean does not add errors up: below 2e-6 + "
-           "1e-5 of the value.",
+    "three rounded steps in the answer and in the reference, and a mean does not add errors up: below 2e-6 + "
+    "1e-5 of the value.",
 )
 
 
@@ -93,8 +112,9 @@ def _(student_logits, teacher_logits, target, alpha):
     return (1 - alpha) * soft + alpha * _hard(student_logits, target)
 
 
-@word_level_loss.mistake("The divergence runs the wrong way: KL(teacher ‖ student) weighs by the teacher's "
-                         "probabilities.")
+@word_level_loss.mistake(
+    "The divergence runs the wrong way: KL(teacher ‖ student) weighs by the teacher's probabilities."
+)
 def _(student_logits, teacher_logits, target, alpha):
     real = target != PAD
     log_q, log_p = _log_terms(student_logits[real], teacher_logits[real])
@@ -128,8 +148,11 @@ def _(student_logits, teacher_logits, target, alpha):
     return alpha * soft + (1 - alpha) * hard
 
 
-@exercise(points=2, minutes=12, hint="A beam of two pieces adds up two negative numbers, a beam of six adds six. Which "
-                                     "looks better?")
+@exercise(
+    points=2,
+    minutes=12,
+    hint="A beam of two pieces adds up two negative numbers, a beam of six adds six. Which looks better?",
+)
 def sequence_level_data(teacher, sources: list[str]) -> list[tuple[str, list[str]]]:
     """Pairs for a student, from untranslated sources and the teacher's own beams.
 
@@ -167,12 +190,16 @@ def _(draw):
     yield case("the printed example", recipes.lookup(example), ["two", "two"], observe="calls", visible=True)
     names = ["six", "nine", "one", "seven", "four"]
     # The first beam has the largest sum, a longer one the largest mean, a short one the smallest of both.
-    table = {name: [_beam(draw, 2, -0.9 - 0.1 * draw.number(0, 1)), _beam(draw, 5, -1.2), _beam(draw, 1, -1.9)]
-             for name in names}
+    table = {
+        name: [_beam(draw, 2, -0.9 - 0.1 * draw.number(0, 1)), _beam(draw, 5, -1.2), _beam(draw, 1, -1.9)]
+        for name in names
+    }
     yield case("the best of several beams", recipes.lookup(table), names, observe="calls")
-    cut = {"one": [_beam(draw, 6, -0.5, finished=False), _beam(draw, 2, -2.1), _beam(draw, 3, -2.4)],
-           "two": [_beam(draw, 6, -1.0, finished=False), _beam(draw, 5, -2.0, finished=False)],
-           "ten": [_beam(draw, 2, -2.5), _beam(draw, 4, -2.6)]}
+    cut = {
+        "one": [_beam(draw, 6, -0.5, finished=False), _beam(draw, 2, -2.1), _beam(draw, 3, -2.4)],
+        "two": [_beam(draw, 6, -1.0, finished=False), _beam(draw, 5, -2.0, finished=False)],
+        "ten": [_beam(draw, 2, -2.5), _beam(draw, 4, -2.6)],
+    }
     yield case("beams that were cut off", recipes.lookup(cut), ["one", "two", "ten"], observe="calls")
     yield case("sources that come again", recipes.lookup(table), ["six", "one", "six", "nine", "one"], observe="calls")
 
@@ -190,26 +217,30 @@ def _pairs(teacher, sources, key, keep=lambda beam: beam[0][-1] == END, cut=True
     return list(chosen.items())
 
 
-@sequence_level_data.mistake("You compared the sums of log-probabilities. Every piece lowers the sum, so short beams "
-                             "win.")
+@sequence_level_data.mistake(
+    "You compared the sums of log-probabilities. Every piece lowers the sum, so short beams win."
+)
 def _(teacher, sources):
     return _pairs(teacher, sources, key=lambda beam: beam[1])
 
 
-@sequence_level_data.mistake("Beams that were cut off before </s> took part. A student would learn to stop in "
-                             "mid-phrase.")
+@sequence_level_data.mistake(
+    "Beams that were cut off before </s> took part. A student would learn to stop in mid-phrase."
+)
 def _(teacher, sources):
     return _pairs(teacher, sources, key=lambda beam: beam[1] / len(beam[0]), keep=lambda beam: True)
 
 
-@sequence_level_data.mistake("</s> stands in your pairs. The pair holds the text; the end is added where the student "
-                             "trains.")
+@sequence_level_data.mistake(
+    "</s> stands in your pairs. The pair holds the text; the end is added where the student trains."
+)
 def _(teacher, sources):
     return _pairs(teacher, sources, key=lambda beam: beam[1] / len(beam[0]), cut=False)
 
 
-@sequence_level_data.mistake("You took the beam with the smallest mean. Log-probabilities are negative: nearer to zero "
-                             "is better.")
+@sequence_level_data.mistake(
+    "You took the beam with the smallest mean. Log-probabilities are negative: nearer to zero is better."
+)
 def _(teacher, sources):
     return _pairs(teacher, sources, key=lambda beam: -beam[1] / len(beam[0]))
 
@@ -236,8 +267,11 @@ def _(teacher, sources):
     return pairs
 
 
-@exercise(points=3, minutes=20, hint="Count first, over all sentences; divide once, at the end. min(a Counter, a "
-                                     "Counter) is written a & b.")
+@exercise(
+    points=3,
+    minutes=20,
+    hint="Count first, over all sentences; divide once, at the end. min(a Counter, a Counter) is written a & b.",
+)
 def corpus_bleu(hypotheses: list[list[str]], references: list[list[str]]) -> float:
     """BLEU of a whole corpus, 0 to 100: n-grams of 1 to 4 words, one reference a sentence, no smoothing.
 
@@ -271,14 +305,24 @@ def _changed(draw, sentence: list[str], places: int) -> list[str]:
 def _(draw):
     right = ["le", "six", "mai", "mille", "huit", "cent", "dix"]
     yield case("the printed example", [["le", "six", "mai", "mille", "neuf", "cent", "dix"]], [right], visible=True)
-    yield case("a word too often", [["cent", "cent", "deux", "cent", "deux", "mille", "un", "cent", "cent"]],
-               [["cent", "deux", "cent", "deux", "mille", "un"]])
+    yield case(
+        "a word too often",
+        [["cent", "cent", "deux", "cent", "deux", "mille", "un", "cent", "cent"]],
+        [["cent", "deux", "cent", "deux", "mille", "un"]],
+    )
     long = [_sentence(draw, draw.integer(9, 14)) for _ in range(6)]
     yield case("shorter than the references", [sentence[:-3] for sentence in long], long)
     yield case("longer than the references", [[*sentence, "euros", "et"] for sentence in long], long)
     mixed = [_sentence(draw, length) for length in (12, 2, 9, 1, 15, 3, 8)]
-    changed = [_changed(draw, mixed[0], 2), mixed[1], _changed(draw, mixed[2], 1), mixed[3], mixed[4],
-               _changed(draw, mixed[5], 1), mixed[6][:-1]]
+    changed = [
+        _changed(draw, mixed[0], 2),
+        mixed[1],
+        _changed(draw, mixed[2], 1),
+        mixed[3],
+        mixed[4],
+        _changed(draw, mixed[5], 1),
+        mixed[6][:-1],
+    ]
     yield case("sentences of all lengths", changed, mixed)
     yield case("sentences of all lengths", [["un", "deux"], ["cent"]], [["un", "deux"], ["cent"]])
 
@@ -286,7 +330,7 @@ def _(draw):
 corpus_bleu.close(
     rtol=1e-5,
     reason="four precisions, four logarithms and two exponentials, each rounded by at most 6e-8 of itself in FP32: "
-           "below 1e-5 even when they are computed in single precision; a different rule differs by far more.",
+    "below 1e-5 even when they are computed in single precision; a different rule differs by far more.",
 )
 
 
@@ -312,8 +356,9 @@ def _bleu(hypotheses, references, *, clip=True, brevity=True, both_ways=False, m
     return scale * penalty * averaged
 
 
-@corpus_bleu.mistake("A repeated word matches again and again. Clip: an n-gram counts at most as often as in its "
-                     "reference.")
+@corpus_bleu.mistake(
+    "A repeated word matches again and again. Clip: an n-gram counts at most as often as in its reference."
+)
 def _(hypotheses, references):
     return _bleu(hypotheses, references, clip=False)
 
@@ -323,8 +368,9 @@ def _(hypotheses, references):
     return _bleu(hypotheses, references, brevity=False)
 
 
-@corpus_bleu.mistake("Your penalty also punishes long hypotheses. Their precision is lower already; it is for short "
-                     "ones.")
+@corpus_bleu.mistake(
+    "Your penalty also punishes long hypotheses. Their precision is lower already; it is for short ones."
+)
 def _(hypotheses, references):
     return _bleu(hypotheses, references, both_ways=True)
 
@@ -369,8 +415,11 @@ def _(hypotheses, references):
     return 100 * math.exp(min(0.0, 1 - wanted / written) + log_precision)
 
 
-@exercise(points=1, minutes=6, hint="Write a loop that ends at n_student. How many layers does the stage after 5 have, "
-                                    "when 4 is the goal?")
+@exercise(
+    points=1,
+    minutes=6,
+    hint="Write a loop that ends at n_student. How many layers does the stage after 5 have, when 4 is the goal?",
+)
 def stage_plan(n_teacher: int, n_student: int) -> list[list[int]]:
     """The layers that each stage keeps, from n_teacher down to n_student layers, two fewer at a time.
 
@@ -424,8 +473,9 @@ def _(n_teacher, n_student):
     return _stages(n_teacher, n_student, step=1)
 
 
-@stage_plan.mistake("You numbered the layers as in the first teacher. The second stage takes layers of the model "
-                    "before it.")
+@stage_plan.mistake(
+    "You numbered the layers as in the first teacher. The second stage takes layers of the model before it."
+)
 def _(n_teacher, n_student):
     plan, layers = [], list(range(n_teacher))
     for kept in _stages(n_teacher, n_student):
@@ -439,8 +489,9 @@ def _(n_teacher, n_student):
     return _stages(n_teacher, n_student, kept=lambda before, after: list(range(after)))
 
 
-@stage_plan.mistake("You kept the first layer of every stretch. floor((i + 1) · before / after) - 1 is the last one of "
-                    "it.")
+@stage_plan.mistake(
+    "You kept the first layer of every stretch. floor((i + 1) · before / after) - 1 is the last one of it."
+)
 def _(n_teacher, n_student):
     return _stages(n_teacher, n_student, kept=lambda before, after: [i * before // after for i in range(after)])
 
@@ -461,28 +512,41 @@ question(
     "the reference holds “cent”. What keeps its BLEU at 0?",
     A=("The brevity penalty", "It lowers the score, by exp(1 - r / c), but never to exactly 0."),
     B=("Clipping", "“cent” written once matches at most once in its reference, which is allowed."),
-    C=("The geometric mean with longer n-grams",
-       "It never writes two words in a row, so no 2-gram matches, and a product with one factor 0 is 0.", True),
+    C=(
+        "The geometric mean with longer n-grams",
+        "It never writes two words in a row, so no 2-gram matches, and a product with one factor 0 is 0.",
+        True,
+    ),
     D=("Smoothing", "Smoothing does the opposite: it puts something small where a count is 0."),
     hint="How many 2-grams does a text of one word hold?",
-    steps=["Hypotheses of one word hold no 2-grams, 3-grams or 4-grams.", "So p_2 = 0, and p_1 p_2 p_3 p_4 = 0.",
-           "The fourth root of 0 is 0: BLEU is 0 without smoothing."],
+    steps=[
+        "Hypotheses of one word hold no 2-grams, 3-grams or 4-grams.",
+        "So p_2 = 0, and p_1 p_2 p_3 p_4 = 0.",
+        "The fourth root of 0 is 0: BLEU is 0 without smoothing.",
+    ],
 )
 
 question(
     "2",
     "You have 300 translated pairs and 4,000 English phrases without French. Which form of distillation can use the "
     "4,000?",
-    A=("Word level on the pairs", "It needs a French text, whose next pieces teacher and student both predict: only "
-                                  "the 300 have one."),
-    B=("Sequence level", "The teacher writes the missing French itself, and the student trains on it as on any "
-                         "text.", True),
+    A=(
+        "Word level on the pairs",
+        "It needs a French text, whose next pieces teacher and student both predict: only the 300 have one.",
+    ),
+    B=(
+        "Sequence level",
+        "The teacher writes the missing French itself, and the student trains on it as on any text.",
+        True,
+    ),
     C=("None: without references there is no loss", "The teacher's translation takes the place of the reference."),
     D=("All of them alike", "Only after the teacher has translated: word and hidden-state level need its text first."),
     hint="At which places would you compare the two distributions, if there is no French text?",
-    steps=["A distribution over the next piece needs the pieces before it.", "For an untranslated source there are "
-                                                                             "none.",
-           "Beam search makes them; from then on every level can be used on top."],
+    steps=[
+        "A distribution over the next piece needs the pieces before it.",
+        "For an untranslated source there are none.",
+        "Beam search makes them; from then on every level can be used on top.",
+    ],
 )
 
 question(
@@ -492,8 +556,11 @@ question(
     A=("18 MB", "4,300 · 13 · 160 numbers of 2 bytes.", True),
     B=("0.1 MB", "That is 4,300 · 13 · 2 bytes: one number a piece, as sequence-level data needs, not a distribution."),
     C=("1.4 MB", "That is one distribution a pair, 4,300 · 160 · 2 bytes. There is one at every place of the text."),
-    D=("18 GB", "For 160 pieces it is a thousand times less. With a vocabulary of 32,000 it would be 3.6 GB, and one "
-                "would keep the few largest logits of each place."),
+    D=(
+        "18 GB",
+        "For 160 pieces it is a thousand times less. With a vocabulary of 32,000 it would be 3.6 GB, and one "
+        "would keep the few largest logits of each place.",
+    ),
     hint="One distribution at every place of every text.",
     steps=["4,300 · 13 = 55,900 places.", "55,900 · 160 = 8.9 million numbers.", "Two bytes each: 18 MB."],
 )
@@ -505,12 +572,19 @@ question(
     A=("Nothing, both saw their data equally often", "Equal passes over 14 times the data are 14 times the steps."),
     B=("The first should have been trained on the teacher's output too", "Then it would be the other method."),
     C=("BLEU cannot compare two models", "It can, on the same test sentences, with an interval."),
-    D=("The second made 14 times as many steps", "Part of the gain may be training time. Compare at equal steps, each "
-                                                 "with the learning rate and dropout that suit it on validation "
-                                                 "data.", True),
+    D=(
+        "The second made 14 times as many steps",
+        "Part of the gain may be training time. Compare at equal steps, each "
+        "with the learning rate and dropout that suit it on validation "
+        "data.",
+        True,
+    ),
     hint="How many gradient steps did each of them make?",
-    steps=["Steps = passes · pairs / batch size.", "4,300 pairs are 14.3 times 300.",
-           "Equal steps, and settings tuned with equal care, leave the method as the only difference."],
+    steps=[
+        "Steps = passes · pairs / batch size.",
+        "4,300 pairs are 14.3 times 300.",
+        "Equal steps, and settings tuned with equal care, leave the method as the only difference.",
+    ],
 )
 
 question(
@@ -518,29 +592,44 @@ question(
     "The vocabulary pieces of the test phrases all occur in training, yet no test number does. What would happen if "
     "the test numbers were drawn at random from the same range instead of from held-out blocks?",
     A=("The test would be harder", "Random numbers have near neighbours in training, which makes them easier."),
-    B=("It would test interpolation: nearly every stretch of the phrase would have been seen",
-       "Beside 52,417 training would hold 52,418. A held-out block of 51,000 to 53,999 asks for a combination that "
-       "training never showed.", True),
-    C=("Nothing: a number is either in training or not", "The exact number is new in both cases, its stretches are "
-                                                         "not."),
+    B=(
+        "It would test interpolation: nearly every stretch of the phrase would have been seen",
+        "Beside 52,417 training would hold 52,418. A held-out block of 51,000 to 53,999 asks for a combination that "
+        "training never showed.",
+        True,
+    ),
+    C=(
+        "Nothing: a number is either in training or not",
+        "The exact number is new in both cases, its stretches are not.",
+    ),
     D=("BLEU would be lower", "Seen 4-grams make it higher, and the two translators harder to tell apart."),
     hint="Which 4-grams of the French phrase has the model written before?",
-    steps=["A random split leaves every “cinquante-deux mille” in training.",
-           "What remains to be found is the rest, which also occurs elsewhere.",
-           "A held-out block makes the head of the phrase new."],
+    steps=[
+        "A random split leaves every “cinquante-deux mille” in training.",
+        "What remains to be found is the rest, which also occurs elsewhere.",
+        "A held-out block makes the head of the phrase new.",
+    ],
 )
 
 question(
     "6",
     "6 → 4 → 2 layers is compared with 6 → 2. The first uses 600 steps a stage, the second 600 steps. What must "
     "change?",
-    A=("Each stage of the first gets 300 steps, so that both make 600 in all",
-       "Then both spend the same training, and a difference is due to the way down.", True),
+    A=(
+        "Each stage of the first gets 300 steps, so that both make 600 in all",
+        "Then both spend the same training, and a difference is due to the way down.",
+        True,
+    ),
     B=("The second gets a smaller learning rate", "Both may be tuned, but that does not even out the steps."),
     C=("The first must start from random weights", "Both start from the teacher's layers; that is what they share."),
-    D=("Nothing: a stage is a training, and both have the same stages' length", "The first trains twice as long in "
-                                                                                "all."),
+    D=(
+        "Nothing: a stage is a training, and both have the same stages' length",
+        "The first trains twice as long in all.",
+    ),
     hint="Add up the steps of all stages.",
-    steps=["6 → 4 and 4 → 2 are two trainings.", "With 600 steps each they make 1,200, against 600.",
-           "Halve them, or give 6 → 2 the 1,200."],
+    steps=[
+        "6 → 4 and 4 → 2 are two trainings.",
+        "With 600 steps each they make 1,200, against 600.",
+        "Halve them, or give 6 → 2 the 1,200.",
+    ],
 )

@@ -284,12 +284,17 @@ question(
     "What is dynamic in dynamic INT8?",
     A=("The weights are quantized anew for every batch.", "They are quantized once, when the model is converted."),
     B=("The number of bits changes with the layer.", "That is mixed precision. Here all codes have 8 bits."),
-    C=("The ranges of the activations are taken from each input as it comes.", "Weights once, activations on the fly.",
-       True),
+    C=(
+        "The ranges of the activations are taken from each input as it comes.",
+        "Weights once, activations on the fly.",
+        True,
+    ),
     D=("Layers are switched off when they are not needed.", "Every layer runs. Only its arithmetic changes."),
     hint="Weights are known beforehand. What is not?",
-    steps=["Weights do not change after training: quantize them once.",
-           "Activations differ with every input, so their scale is computed when they arrive."],
+    steps=[
+        "Weights do not change after training: quantize them once.",
+        "Activations differ with every input, so their scale is computed when they arrive.",
+    ],
 )
 
 question(
@@ -307,13 +312,19 @@ question(
     "3",
     "Why is one scale for each row of x possible without leaving integers inside the sum?",
     A=("Because all rows have similar ranges.", "They need not. That is why each has its own."),
-    B=("Because an output adds up products of one row of x: its scale can be taken out of the sum.",
-       "s[i] does not depend on k, the index of the sum.", True),
+    B=(
+        "Because an output adds up products of one row of x: its scale can be taken out of the sum.",
+        "s[i] does not depend on k, the index of the sum.",
+        True,
+    ),
     C=("Because torch._int_mm takes scales as an argument.", "It takes two int8 matrices, and returns int32."),
     D=("It is not: the sum has to be done in FP32.", "The sum is exact in int32. Scales come afterwards."),
     hint="Over which index is added, and which index does the scale have?",
-    steps=["y[i, j] adds over k.", "The scale s[i] has the index i alone, so it stands before the sum.",
-           "A scale for each column k of x could not be taken out."],
+    steps=[
+        "y[i, j] adds over k.",
+        "The scale s[i] has the index i alone, so it stands before the sum.",
+        "A scale for each column k of x could not be taken out.",
+    ],
 )
 
 question(
@@ -333,25 +344,35 @@ question(
     "With one short sentence at a time dynamic INT8 gains little, or loses. Why?",
     A=("The codes are less exact for short sentences.", "Exactness does not change with length, nor with time."),
     B=("INT8 instructions need batches of 32.", "They multiply any codes. The work around them is what stays."),
-    C=("Finding scales, rounding and scaling back are extra calls. With few rows they cost more than is saved.",
-       "Each call has a fixed cost, and a product of few rows is soon done in FP32.", True),
+    C=(
+        "Finding scales, rounding and scaling back are extra calls. With few rows they cost more than is saved.",
+        "Each call has a fixed cost, and a product of few rows is soon done in FP32.",
+        True,
+    ),
     D=("The weights are quantized anew for each sentence.", "They are quantized once."),
     hint="Which part of the work grows with the rows, and which cost is there for each call?",
-    steps=["FP32: one call a layer. INT8: several, each with a fixed cost.",
-           "The saving grows with the rows; the fixed cost does not."],
+    steps=[
+        "FP32: one call a layer. INT8: several, each with a fixed cost.",
+        "The saving grows with the rows; the fixed cost does not.",
+    ],
 )
 
 question(
     "6",
     "A processor without INT8 instructions runs a dynamic INT8 model. What do you expect?",
-    A=("A file as small as on any other, and no speed-up, or a slow-down.",
-       "Bytes do not depend on the processor, speed does.", True),
+    A=(
+        "A file as small as on any other, and no speed-up, or a slow-down.",
+        "Bytes do not depend on the processor, speed does.",
+        True,
+    ),
     B=("It cannot run at all.", "It can: the products are done with other instructions, more slowly."),
     C=("Half the speed-up, because of 16 bits.", "No such rule. Without the instructions there may be none."),
     D=("Worse accuracy.", "The integers are the same on every processor."),
     hint="What depends on the hardware: the result, the size, or the time?",
-    steps=["The codes and sums are whole numbers, the same everywhere.", "How many are multiplied at once is up to the "
-           "processor."],
+    steps=[
+        "The codes and sums are whole numbers, the same everywhere.",
+        "How many are multiplied at once is up to the processor.",
+    ],
 )
 
 question(
@@ -360,8 +381,11 @@ question(
     A=("Nothing, that is what scales are for.", "The row's scale is set by the 50. The others have to live with it."),
     B=("It overflows: 50 is more than an int8 code holds.", "The 50 gets the code 127: the scale sees to its size."),
     C=("It keeps the small values and cuts the 50 off.", "Nothing is cut off: the scale reaches to the largest."),
-    D=("Its step is 50 / 127 = 0.39: the other values become -1, 0 or 1.",
-       "Every value within ±0.5 lies within 1.3 steps of zero. Lesson 09 treats such outliers.", True),
+    D=(
+        "Its step is 50 / 127 = 0.39: the other values become -1, 0 or 1.",
+        "Every value within ±0.5 lies within 1.3 steps of zero. Lesson 09 treats such outliers.",
+        True,
+    ),
     hint="How large is the step of this row?",
     steps=["50 / 127 = 0.39.", "0.5 / 0.39 = 1.3, which rounds to 1: three codes are left for all but one."],
 )

@@ -350,8 +350,10 @@ question(
     C=("The length of the texts", "Neither depends on it: a range holds for any number of tokens."),
     D=("The right answers", "Calibration looks at inputs alone. It needs no labels."),
     hint="Which of the two has to look at each input before it can quantize it?",
-    steps=["Weights are quantized once in both.",
-           "Dynamic: find the range of each input as it comes. Static: the range was found beforehand."],
+    steps=[
+        "Weights are quantized once in both.",
+        "Dynamic: find the range of each input as it comes. Static: the range was found beforehand.",
+    ],
 )
 
 question(
@@ -380,8 +382,11 @@ question(
 question(
     "4",
     "Activations have a zero point z, so each product is (q_x - z) q_w. What does z cost while the model serves?",
-    A=("Nothing: z times the sum of a row of weight codes is known beforehand and goes into the bias.",
-       "The sum over q_w does not depend on the input. It is computed once.", True),
+    A=(
+        "Nothing: z times the sum of a row of weight codes is known beforehand and goes into the bias.",
+        "The sum over q_w does not depend on the input. It is computed once.",
+        True,
+    ),
     B=("One subtraction for each activation", "So the formula reads, but the subtraction can be taken out of the sum."),
     C=("A second matrix product", "It would be one of a matrix whose entries are all z: the same number in every row."),
     hint="Multiply the bracket out and look which of the two sums depends on the input.",
@@ -394,12 +399,18 @@ question(
     "min-max ranges. Which conclusion holds?",
     A=("Calibration data do not matter.", "At 8 bits, for these sets: an outlier in the data mattered at 8 bits too."),
     B=("More calibration data repair 4 bits.", "More data make a min-max range wider, not narrower."),
-    C=("At 4 bits a different rule for the range may gain more than more data.",
-       "The range must leave rare values out; which sentences it was measured on is second to that.", True),
+    C=(
+        "At 4 bits a different rule for the range may gain more than more data.",
+        "The range must leave rare values out; which sentences it was measured on is second to that.",
+        True,
+    ),
     D=("One sentence is enough for every model.", "One model on one task cannot show that."),
     hint="What do more batches do to the range of a min-max observer?",
-    steps=["A min-max range never shrinks.", "With 16 codes a wide range leaves few for the many small values.",
-           "Percentiles and least error choose a narrower one from the same data."],
+    steps=[
+        "A min-max range never shrinks.",
+        "With 16 codes a wide range leaves few for the many small values.",
+        "Percentiles and least error choose a narrower one from the same data.",
+    ],
 )
 
 question(

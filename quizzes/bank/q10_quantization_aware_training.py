@@ -216,7 +216,12 @@ def _(x, step, lowest, highest, upstream):
     "then clamp takes care of the ends. Give w_scales a second axis, one scale a row.",
 )
 def qat_linear(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, x_scale: float, x_zero: int, w_scales: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    x_scale: float,
+    x_zero: int,
+    w_scales: torch.Tensor,
     bits: int,
 ) -> torch.Tensor:
     """A linear layer on fake-quantized inputs and weights, with straight-through gradients: fq(x) fq(weight)ᵀ + bias.
@@ -306,8 +311,8 @@ def _(x, weight, bias, x_scale, x_zero, w_scales, bits):
 @qat_linear.alternative
 def _(x, weight, bias, x_scale, x_zero, w_scales, bits):
     def fake(values, scale, zero, lowest, highest):
-        clamped = (values / scale + zero).clamp(lowest, highest)          # its gradient stops at the ends
-        rounded = clamped + (clamped.round() - clamped).detach()          # and passes the rounding
+        clamped = (values / scale + zero).clamp(lowest, highest)  # its gradient stops at the ends
+        rounded = clamped + (clamped.round() - clamped).detach()  # and passes the rounding
         return (rounded - zero) * scale
 
     half = 2 ** (bits - 1)
@@ -335,23 +340,34 @@ question(
     C=("Ours passes it, torch gives 0", "The other way round: torch is the more generous of the two."),
     D=("Ours gives 0, torch passes it", "v = 1.4 is beyond the end, but by less than half a step.", True),
     hint="Compute v = 0.7 / 0.5. Compare v with the highest code, then round(v).",
-    steps=["v = 1.4.", "1.4 > 1: outside by the rule of this lesson, so 0.",
-           "round(1.4) = 1: a code, so torch passes."],
+    steps=[
+        "v = 1.4.",
+        "1.4 > 1: outside by the rule of this lesson, so 0.",
+        "round(1.4) = 1: a code, so torch passes.",
+    ],
 )
 
 question(
     "3",
     "All weights of a channel lie beyond the highest code. The loss would fall if the values that they become were "
     "larger. What happens under LSQ?",
-    A=("The step grows", "Beyond the end the slope for the step is the highest code: a larger step raises them all.",
-       True),
-    B=("Nothing: no gradient passes beyond the ends",
-       "None passes to the weights. The step gets one from every value."),
+    A=(
+        "The step grows",
+        "Beyond the end the slope for the step is the highest code: a larger step raises them all.",
+        True,
+    ),
+    B=(
+        "Nothing: no gradient passes beyond the ends",
+        "None passes to the weights. The step gets one from every value.",
+    ),
     C=("The weights grow", "Their gradient is 0 out there. It is the step that can help."),
     D=("The step shrinks", "That would lower highest · step, and the weights with it."),
     hint="What does a weight become that lies beyond the highest code? Which number is in it?",
-    steps=["Each becomes highest · step.", "Its derivative for the step is highest, above 0.",
-           "To make it larger, the step must grow."],
+    steps=[
+        "Each becomes highest · step.",
+        "Its derivative for the step is highest, above 0.",
+        "To make it larger, the step must grow.",
+    ],
 )
 
 question(
@@ -360,40 +376,65 @@ question(
     "Accuracy rises by two points. What is missing before you can say what fake quantization is worth?",
     A=("A test with more bits", "That asks another question: where it is worth something."),
     B=("The speed of both models", "Both end with the same codes in the same layers: the speed is the same."),
-    C=("The same training without fake quantization, then quantized",
-       "Some or all of the two points may come from training longer.", True),
+    C=(
+        "The same training without fake quantization, then quantized",
+        "Some or all of the two points may come from training longer.",
+        True,
+    ),
     hint="Two things changed between the two models. Name both.",
-    steps=["The model was trained further, and it was trained on quantized values.",
-           "The comparison must take the same further steps in floating point and quantize afterwards."],
+    steps=[
+        "The model was trained further, and it was trained on quantized values.",
+        "The comparison must take the same further steps in floating point and quantize afterwards.",
+    ],
 )
 
 question(
     "5",
     "Why does the converted integer layer agree with the fake-quantized one, though one adds integers and the other "
     "floating-point numbers?",
-    A=("It does not: they differ by up to half a step of every weight.",
-       "Both compute with the same codes, so the rounding of weights is in both."),
-    B=("Its weights are rounded to the nearest code of the trained ones.",
-       "True of both layers, and so no reason why they agree."),
+    A=(
+        "It does not: they differ by up to half a step of every weight.",
+        "Both compute with the same codes, so the rounding of weights is in both.",
+    ),
+    B=(
+        "Its weights are rounded to the nearest code of the trained ones.",
+        "True of both layers, and so no reason why they agree.",
+    ),
     C=("The training drove the differences to zero.", "They agree before any training too."),
-    D=("Both hold the same codes, and scales can be taken out of a sum.",
-       "Fake-quantized values are code · scale; only the last digits of FP32 differ.", True),
+    D=(
+        "Both hold the same codes, and scales can be taken out of a sum.",
+        "Fake-quantized values are code · scale; only the last digits of FP32 differ.",
+        True,
+    ),
     hint="Write a fake-quantized weight and a fake-quantized input as products.",
-    steps=["Every term is (code · s)(code · t).", "The sum is s · t · the sum of products of codes.",
-           "The integer layer computes that sum exactly and multiplies once."],
+    steps=[
+        "Every term is (code · s)(code · t).",
+        "The sum is s · t · the sum of products of codes.",
+        "The integer layer computes that sum exactly and multiplies once.",
+    ],
 )
 
 question(
     "6",
     "A linear layer is followed by batch normalisation, which will be folded into it for use. Where does fake "
     "quantization of the weights belong in training?",
-    A=("On the weights before folding",
-       "The codes that ship are those of the folded weights, and they round differently."),
-    B=("On the folded weights, computed anew at every step",
-       "Then training sees the very values that the shipped codes stand for.", True),
-    C=("On neither; quantize the output of the normalisation",
-       "That quantizes activations. The weights stay untouched."),
+    A=(
+        "On the weights before folding",
+        "The codes that ship are those of the folded weights, and they round differently.",
+    ),
+    B=(
+        "On the folded weights, computed anew at every step",
+        "Then training sees the very values that the shipped codes stand for.",
+        True,
+    ),
+    C=(
+        "On neither; quantize the output of the normalisation",
+        "That quantizes activations. The weights stay untouched.",
+    ),
     hint="Which numbers are turned into codes in the model that is used?",
-    steps=["The shipped layer has the weights gain · W.", "Their codes depend on the gain of each channel.",
-           "Fake quantization must see gain · W."],
+    steps=[
+        "The shipped layer has the weights gain · W.",
+        "Their codes depend on the gain of each channel.",
+        "Fake quantization must see gain · W.",
+    ],
 )

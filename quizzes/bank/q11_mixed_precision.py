@@ -120,8 +120,11 @@ def _(draw):
     for share in (0.2, 0.4, 0.7):
         costs = _costs(draw, 6)
         yield case("layers of different sizes", costs, _budget(costs, share))
-    uneven = {"small": {2: (1, 3.0), 4: (2, 1.0)}, "large": {2: (1, 10.0), 4: (11, 0.0)},
-              "mid": {2: (4, 4.0), 4: (8, 0.5)}}
+    uneven = {
+        "small": {2: (1, 3.0), 4: (2, 1.0)},
+        "large": {2: (1, 10.0), 4: (11, 0.0)},
+        "mid": {2: (4, 4.0), 4: (8, 0.5)},
+    }
     yield case("what is best does not fit", uneven, 16)
     yield case("what is best does not fit", uneven, 9)
     leap = {"a": {2: (1, 5.0), 3: (2, 4.875), 4: (3, 1.0)}, "b": {2: (2, 2.0), 4: (4, 0.5)}}
@@ -331,8 +334,11 @@ question(
     "The predicted loss of an allocation, the sum of the layers' own losses, is 0.15. The model, run with it, loses "
     "0.48. What happened?",
     A=("The sensitivities were measured wrongly.", "They may be exact: each with the other layers untouched."),
-    B=("Errors of several layers add up to more than their single losses.",
-       "A layer that reads rounded inputs is off by more. The sum holds only while all are small.", True),
+    B=(
+        "Errors of several layers add up to more than their single losses.",
+        "A layer that reads rounded inputs is off by more. The sum holds only while all are small.",
+        True,
+    ),
     C=("The budget was exceeded.", "Bytes do not change the loss."),
     hint="Under which condition was each of the summands measured?",
     steps=["One at a time: all other layers exact.", "All at once: each reads what the others spoiled."],
@@ -344,8 +350,11 @@ question(
     "is 0.006 against 0.011. What follows?",
     A=("Mixing is of no use.", "It halves the divergence. No answer tips at this size, so accuracy does not show it."),
     B=("Mixing is better in every respect.", "Not in the accuracy, which is what a user would notice."),
-    C=("At this size both are good enough; the gain will show in accuracy where bits are fewer.",
-       "Divergence moves long before answers do. Where uniform begins to fail, look again.", True),
+    C=(
+        "At this size both are good enough; the gain will show in accuracy where bits are fewer.",
+        "Divergence moves long before answers do. Where uniform begins to fail, look again.",
+        True,
+    ),
     D=("The measurement is broken.", "Both figures can be right: most answers have room before they tip."),
     hint="How much must a sentence's logits move before its answer changes?",
     steps=["The largest logit usually leads by a wide gap.", "Small divergences leave nearly all gaps open."],
@@ -354,10 +363,15 @@ question(
 question(
     "6",
     "The Pareto front of allocations (bytes, loss) holds 40 points. What can be said of a point that is not on it?",
-    A=("Some point is no larger and no worse, and better in one of the two.",
-       "That is what not being on the front means.", True),
-    B=("Its loss is larger than that of every point on the front.",
-       "Only than that of some: small points have large losses."),
+    A=(
+        "Some point is no larger and no worse, and better in one of the two.",
+        "That is what not being on the front means.",
+        True,
+    ),
+    B=(
+        "Its loss is larger than that of every point on the front.",
+        "Only than that of some: small points have large losses.",
+    ),
     C=("It does not fit the budget.", "The front knows no budget. A budget picks one of its points."),
     hint="Read the definition of `beaten` backwards.",
     steps=["Not on the front: some point beats it.", "To beat: no worse in both, better in at least one."],

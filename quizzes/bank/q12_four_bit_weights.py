@@ -5,7 +5,7 @@ import torch
 from lessons_lib import affine, awq, formats, fourbit, gptq, nf4
 from quizzes import case, exercise, question
 
-OFF_GRID = 1 + 2.0**-13                       # a quarter of FP16's half step: a scale that must be rounded, clearly
+OFF_GRID = 1 + 2.0**-13  # a quarter of FP16's half step: a scale that must be rounded, clearly
 
 
 def in_groups(draw, rows, count, size, bits):
@@ -22,7 +22,7 @@ def in_groups(draw, rows, count, size, bits):
     points=3,
     minutes=10,
     hint="weight.reshape(-1, group_size) makes a row of every group. With amin and amax over dim 1 you have what "
-         "lesson 01 "
+    "lesson 01 "
     "called low and high. Reshape back at the end.",
 )
 def quantize_groups(
@@ -87,8 +87,9 @@ def _(weight, bits, group_size):
     return codes.byte().view(weight.shape), scale.view(shape), zero.byte().view(shape)
 
 
-@quantize_groups.mistake("The scale is not rounded to FP16. What is stored is the FP16 number, and codes must fit "
-                         "that.")
+@quantize_groups.mistake(
+    "The scale is not rounded to FP16. What is stored is the FP16 number, and codes must fit that."
+)
 def _(weight, bits, group_size):
     groups = weight.reshape(-1, group_size)
     scale, zero = affine.choose_qparams(groups.amin(1), groups.amax(1), bits)
@@ -111,8 +112,7 @@ def _(weight, bits, group_size):
 
 @quantize_groups.mistake("Your groups run down the columns. A group is neighbours of one row, which share an output.")
 def _(weight, bits, group_size):
-    codes, scales, zeros = fourbit.quantize_groups(
-        weight.t().reshape(weight.shape).contiguous(), bits, group_size)
+    codes, scales, zeros = fourbit.quantize_groups(weight.t().reshape(weight.shape).contiguous(), bits, group_size)
     return codes, scales, zeros
 
 
@@ -150,7 +150,7 @@ def in_blocks(draw, blocks, size):
     points=3,
     minutes=10,
     hint="borders = (codebook[1:] + codebook[:-1]) / 2, and torch.bucketize(v, borders) counts how many of them lie "
-         "below "
+    "below "
     "each v. An absmax of 0 must not be divided by: clamp_min(1e-38) first.",
 )
 def nf4_quantize(x: torch.Tensor, codebook: torch.Tensor, block_size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -204,8 +204,9 @@ def _(x, codebook, block_size):
     return torch.bucketize(v, borders, right=True).to(torch.uint8).view(x.shape), absmax
 
 
-@nf4_quantize.mistake("You counted codebook values below v, not borders: that is the next value above, not the "
-                      "nearest.")
+@nf4_quantize.mistake(
+    "You counted codebook values below v, not borders: that is the next value above, not the nearest."
+)
 def _(x, codebook, block_size):
     rows = x.reshape(-1, block_size)
     absmax = rows.abs().amax(1)
@@ -270,7 +271,7 @@ def scales_around(draw, code, sizes):
     points=2,
     minutes=8,
     hint="Take off the mean of all scales first. Then it is nf4_quantize again, with another table and blocks that "
-         "may end "
+    "may end "
     "early: fill the last one up with zeros, and cut the codes at the end.",
 )
 def double_quantize(
@@ -310,13 +311,14 @@ double_quantize.close(
     rtol=1e-5,
     atol=1e-6,
     reason="the mean of at most 320 numbers near 2 is a sum that rounds by 6e-8 of itself at each step, 1e-6 in any "
-           "order "
+    "order "
     "that torch takes; a scale inherits it. Codes are whole numbers.",
 )
 
 
-@double_quantize.mistake("The mean is missing: scales are all positive, and without it the negative half of the code "
-                         "idles.")
+@double_quantize.mistake(
+    "The mean is missing: scales are all positive, and without it the negative half of the code idles."
+)
 def _(absmax, block, code):
     padded = torch.nn.functional.pad(absmax, (0, -len(absmax) % block)).view(-1, block)
     scales = padded.abs().amax(1)
@@ -329,8 +331,10 @@ def _(absmax, block, code):
 def _(absmax, block, code):
     parts = [part - part.mean() for part in absmax.split(block)]
     scales = torch.stack([part.abs().max() for part in parts])
-    codes = [torch.bucketize(part / max(scale, 1e-30), (code[1:] + code[:-1]) / 2)
-             for part, scale in zip(parts, scales, strict=True)]
+    codes = [
+        torch.bucketize(part / max(scale, 1e-30), (code[1:] + code[:-1]) / 2)
+        for part, scale in zip(parts, scales, strict=True)
+    ]
     return torch.cat(codes).to(torch.uint8), scales, torch.stack([part.mean() for part in absmax.split(block)])
 
 
@@ -386,7 +390,7 @@ def column_problem(draw, rows, n, bits):
     points=3,
     minutes=10,
     hint="Two steps. Quantize weight[:, 0] and read it back, as in lesson 01. Then one outer product: the error of "
-         "each row, "
+    "each row, "
     "over h_inv[0, 0], times the rest of h_inv's first row, is what the other columns give up.",
 )
 def gptq_column(
@@ -410,8 +414,15 @@ def gptq_column(
 @gptq_column.cases
 def _(draw):
     h_inv = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
-    yield case("the printed example", torch.tensor([[1.2, 5.0]]), h_inv, torch.tensor([1.0]), torch.tensor([0]), 4,
-               visible=True)
+    yield case(
+        "the printed example",
+        torch.tensor([[1.2, 5.0]]),
+        h_inv,
+        torch.tensor([1.0]),
+        torch.tensor([0]),
+        4,
+        visible=True,
+    )
     yield case("three rows", *column_problem(draw, 3, 4, 4), visible=True)
     yield case("many rows and columns", *column_problem(draw, 24, 16, 4))
     yield case("other widths", *column_problem(draw, 12, 8, 3))
@@ -425,13 +436,14 @@ gptq_column.close(
     rtol=1e-5,
     atol=1e-5,
     reason="q is two products, and an update a quotient, a product and a difference of numbers up to about 20 in "
-           "FP32: each "
+    "FP32: each "
     "rounds by 6e-8 of itself, which is 5e-6 together.",
 )
 
 
-@gptq_column.mistake("The others are not moved: that is plain rounding, and the error of the first column stays as "
-                     "it is.")
+@gptq_column.mistake(
+    "The others are not moved: that is plain rounding, and the error of the first column stays as it is."
+)
 def _(weight, h_inv, scale, zero_point, bits):
     return gptq.gptq_column(weight, h_inv, scale, zero_point, bits)[0], weight[:, 1:].clone()
 
@@ -500,7 +512,7 @@ def search_problem(draw, rows, n, samples, bits, alphas):
     points=3,
     minutes=12,
     hint="One loop over alphas: factors, rounded weight, divide the factors out again, error of the outputs. Keep "
-         "the best. "
+    "the best. "
     "The error is that of inputs @ weight.T, not of the weight.",
 )
 def awq_scale_search(
@@ -542,7 +554,7 @@ awq_scale_search.close(
     rtol=1e-5,
     atol=1e-7,
     reason="a mean of at most 40 numbers, a power, and a quotient by a root, in FP32: under 40 half steps of 6e-8. "
-           "The best "
+    "The best "
     "alpha leads by 3 %, and one weight that falls to the other side of a half step changes an error by less.",
 )
 
@@ -563,8 +575,9 @@ def _(weight, inputs, bits, alphas):
     return alpha, inputs.abs().mean(dim=0) ** alpha
 
 
-@awq_scale_search.mistake("You took the mean of the inputs, not of their magnitudes: positive and negative ones "
-                          "cancel.")
+@awq_scale_search.mistake(
+    "You took the mean of the inputs, not of their magnitudes: positive and negative ones cancel."
+)
 def _(weight, inputs, bits, alphas):
     tried = []
     for alpha in alphas:
@@ -625,26 +638,36 @@ question(
     "2",
     "What does double quantization quantize?",
     A=("The codes, a second time", "A code of 4 bits is a position in a table; there is nothing in it to round."),
-    B=("The scales of the blocks", "They take 32 of the bits that 64 weights share. 8-bit codes cut that to a "
-                                   "quarter.", True),
+    B=(
+        "The scales of the blocks",
+        "They take 32 of the bits that 64 weights share. 8-bit codes cut that to a quarter.",
+        True,
+    ),
     C=("The activations", "They stay as they are: all of this lesson is about weights."),
     D=("The weights, with the error of the first time", "That is residual quantization, another method."),
     hint="After the weights are codes, what else is in the file?",
-    steps=["Plain NF4 keeps 4 bits a weight and 32 bits a block: 4.5 bits a weight.",
-           "With 8-bit codes for the scales it is 4 + 8/64 and a little: about 4.13."],
+    steps=[
+        "Plain NF4 keeps 4 bits a weight and 32 bits a block: 4.5 bits a weight.",
+        "With 8-bit codes for the scales it is 4 + 8/64 and a little: about 4.13.",
+    ],
 )
 
 question(
     "3",
     "GPTQ rounds a column and then moves the columns that are not rounded yet. When does that gain nothing?",
-    A=("When the inputs of different columns never occur together.",
-       "Then S and its inverse are diagonal, and no column can make good another's error.", True),
+    A=(
+        "When the inputs of different columns never occur together.",
+        "Then S and its inverse are diagonal, and no column can make good another's error.",
+        True,
+    ),
     B=("When the weights are normally distributed", "Their distribution plays no part; that of the inputs does."),
     C=("When there are more rows than columns", "Rows do not meet: each is solved by itself with the same S."),
     D=("When all inputs are equal", "Then columns can stand in for one another fully, which is the best case."),
     hint="Look at the formula of the update. For which S is h_inv[0, k] zero?",
-    steps=["The update of column k is proportional to h_inv[0, k].",
-           "The inverse of a diagonal matrix is diagonal, so it is 0 for every k above 0."],
+    steps=[
+        "The update of column k is proportional to h_inv[0, k].",
+        "The inverse of a diagonal matrix is diagonal, so it is 0 for every k above 0.",
+    ],
 )
 
 question(
@@ -653,11 +676,16 @@ question(
     A=("Nothing: the weight is rounded, that is all.", "Then the layer would compute something else."),
     B=("It is rounded as well.", "AWQ leaves activations in floating point."),
     C=("Its large channels are set to zero.", "They are the ones that matter most."),
-    D=("Its channels are divided by the same factors, here or in the layer before.",
-       "The product stays what it was, and only the rounding error of those columns shrinks.", True),
+    D=(
+        "Its channels are divided by the same factors, here or in the layer before.",
+        "The product stays what it was, and only the rounding error of those columns shrinks.",
+        True,
+    ),
     hint="w x = (w s) (x / s).",
-    steps=["Columns times s, input channels over s: the product is unchanged.",
-           "Rounding errs by about the same step as before, and is then divided by s."],
+    steps=[
+        "Columns times s, input channels over s: the product is unchanged.",
+        "Rounding errs by about the same step as before, and is then divided by s.",
+    ],
 )
 
 question(
@@ -665,14 +693,22 @@ question(
     "A weight matrix lies on a 4-bit grid already, with groups of 32. You round it to 4 bits with the same groups "
     "and the "
     "same kind of grid, and find no loss. What have you shown?",
-    A=("That 4 bits are enough for this model", "The loss happened earlier, when the file was made, and you cannot "
-                                                "see it."),
-    B=("That the values are where you would have put them.",
-       "Rounding twice to one grid changes nothing. Take other groups, or weights that were never rounded.", True),
+    A=(
+        "That 4 bits are enough for this model",
+        "The loss happened earlier, when the file was made, and you cannot see it.",
+    ),
+    B=(
+        "That the values are where you would have put them.",
+        "Rounding twice to one grid changes nothing. Take other groups, or weights that were never rounded.",
+        True,
+    ),
     C=("That rounding is as good as GPTQ", "GPTQ would find no loss either: there is nothing to round."),
     hint="What does rounding do to a whole number?",
-    steps=["Every weight of a group is one of at most 16 values.", "The new grid has its points exactly there.",
-           "So the error is 0, whatever the model lost on its way into the file."],
+    steps=[
+        "Every weight of a group is one of at most 16 values.",
+        "The new grid has its points exactly there.",
+        "So the error is 0, whatever the model lost on its way into the file.",
+    ],
 )
 
 question(
@@ -681,12 +717,20 @@ question(
     "with a "
     "batch of 32. What is the likely reason?",
     A=("Reading an eighth of the bytes takes longer.", "It takes less time: memory is not the bottleneck here."),
-    B=("4-bit numbers are multiplied more slowly.", "They are not multiplied at all: they are turned into floats "
-                                                    "first."),
-    C=("The codes are unpacked to floats first, and then the same floating-point product runs.",
-       "The unpacking comes on top. With few rows the saved memory traffic can pay for it; with many it cannot.", True),
+    B=(
+        "4-bit numbers are multiplied more slowly.",
+        "They are not multiplied at all: they are turned into floats first.",
+    ),
+    C=(
+        "The codes are unpacked to floats first, and then the same floating-point product runs.",
+        "The unpacking comes on top. With few rows the saved memory traffic can pay for it; with many it cannot.",
+        True,
+    ),
     D=("The scales are stored in FP16.", "They are a small part, and are read once a group."),
     hint="Which instructions does a processor have that multiply 4-bit codes with floats?",
-    steps=["No instruction multiplies a 4-bit code with a float: codes are looked up or converted.",
-           "The multiplications that follow are as many as before.", "So time is that of FP32 plus the unpacking."],
+    steps=[
+        "No instruction multiplies a 4-bit code with a float: codes are looked up or converted.",
+        "The multiplications that follow are as many as before.",
+        "So time is that of FP32 plus the unpacking.",
+    ],
 )

@@ -21,7 +21,7 @@ def tracked(*tensors):
     points=3,
     minutes=8,
     hint="F.linear(x, weight) is x Wᵀ. The update is two such products, one after the other: first a, then b. "
-         "weight.detach() is the same weight without a path for gradients.",
+    "weight.detach() is the same weight without a path for gradients.",
 )
 def lora_forward(
     x: torch.Tensor, weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float, r: int
@@ -40,8 +40,16 @@ def lora_forward(
 
 @lora_forward.cases
 def _(draw):
-    yield case("the printed example", torch.tensor([[1.0, 2.0]]), torch.eye(2), torch.tensor([[1.0, 1.0]]),
-               torch.tensor([[0.5], [0.0]]), 4.0, 1, visible=True)
+    yield case(
+        "the printed example",
+        torch.tensor([[1.0, 2.0]]),
+        torch.eye(2),
+        torch.tensor([[1.0, 1.0]]),
+        torch.tensor([[0.5], [0.0]]),
+        4.0,
+        1,
+        visible=True,
+    )
     yield case("two rows", draw.normal((2, 4)), *low_rank(draw, 3, 4, 2), 3.0, 2, visible=True)
     yield case("batches of tokens", draw.normal((2, 5, 12)), *low_rank(draw, 8, 12, 4), 8.0, 4)
     yield case("batches of tokens", draw.normal((3, 2, 7)), *low_rank(draw, 16, 7, 3), 16.0, 3)
@@ -56,7 +64,7 @@ lora_forward.close(
     rtol=1e-4,
     atol=1e-4,
     reason="sums of at most 16 products of normal numbers, three in a row, in FP32: 50 roundings of 6e-8 each of "
-           "numbers up to about 100, below 1e-4 even where terms cancel.",
+    "numbers up to about 100, below 1e-4 even where terms cancel.",
 )
 
 
@@ -116,8 +124,15 @@ def merge(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float, 
 
 @merge.cases
 def _(draw):
-    yield case("the printed example", torch.eye(2), torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0], [0.0]]), 2.0, 1,
-               visible=True)
+    yield case(
+        "the printed example",
+        torch.eye(2),
+        torch.tensor([[1.0, 2.0]]),
+        torch.tensor([[1.0], [0.0]]),
+        2.0,
+        1,
+        visible=True,
+    )
     yield case("rank two", *low_rank(draw, 3, 4, 2), 4.5, 2, visible=True)
     yield case("other shapes", *low_rank(draw, 24, 10, 4), 8.0, 4)
     yield case("other shapes", *low_rank(draw, 5, 32, 3), 1.0, 3)
@@ -130,7 +145,7 @@ merge.close(
     rtol=1e-5,
     atol=1e-5,
     reason="a sum of at most 4 products of normal numbers, times at most 3, plus one: 6 roundings of 6e-8 each of "
-           "numbers up to about 25.",
+    "numbers up to about 25.",
 )
 
 
@@ -171,8 +186,14 @@ def _(weight, a, b, alpha, r):
 def some_shapes(draw, blocks):
     """Shapes of the linear layers of a small model: names like 2.up_proj, and how many weights lie elsewhere."""
     d, k, f = 16 * draw.integer(2, 6), 16, 16 * draw.integer(7, 12)
-    block = {"q_proj": (d, d), "k_proj": (k, d), "v_proj": (k, d), "o_proj": (d, d), "up_proj": (f, d),
-             "down_proj": (d, f)}
+    block = {
+        "q_proj": (d, d),
+        "k_proj": (k, d),
+        "v_proj": (k, d),
+        "o_proj": (d, d),
+        "up_proj": (f, d),
+        "down_proj": (d, f),
+    }
     shapes = {f"{number}.{name}": shape for number in range(blocks) for name, shape in block.items()}
     return shapes, d * draw.integer(50, 200)
 
@@ -181,7 +202,7 @@ def some_shapes(draw, blocks):
     points=2,
     minutes=8,
     hint="An adapter beside a layer of n_out x n_in has r · n_in numbers in a and n_out · r in b. Count those "
-         "beside the target layers, then divide by everything there is, adapters included.",
+    "beside the target layers, then divide by everything there is, adapters included.",
 )
 def trainable_fraction(shapes: dict[str, tuple[int, int]], others: int, targets: list[str], r: int) -> float:
     """Which share of all numbers of a model LoRA trains.
@@ -235,7 +256,8 @@ def _(shapes, others, targets, r):
 def _(shapes, others, targets, r):
     trained = sum(r * sum(shape) for shape in shapes.values())
     return (trained if targets != list({name.split(".")[1] for name in shapes}) else 0) / (
-        sum(n_out * n_in for n_out, n_in in shapes.values()) + others + trained)
+        sum(n_out * n_in for n_out, n_in in shapes.values()) + others + trained
+    )
 
 
 @trainable_fraction.mistake("You left out the weights besides the linear layers: embeddings and norms count too.")
@@ -258,7 +280,7 @@ def _(shapes, others, targets, r):
     points=2,
     minutes=8,
     hint="For adamw8bit: below 4096 numbers it is AdamW. From there on count 2 n code bytes, and for each of the two "
-         "averages one FP32 scale a block. -(-n // 256) rounds the number of blocks up.",
+    "averages one FP32 scale a block. -(-n // 256) rounds the number of blocks up.",
 )
 def optimizer_bytes(n_params: int, kind: str) -> int:
     """Bytes of the state that an optimizer keeps for one tensor of n_params trained numbers.
@@ -336,7 +358,7 @@ def _(n_params, kind):
     points=3,
     minutes=10,
     hint="First `kept`, what the forward pass leaves behind: with checkpointing all inputs, one whole block, and the "
-         "rest. Then the larger of `kept` and the gradients goes on top of what stays all the time.",
+    "rest. Then the larger of `kept` and the gradients goes on top of what stays all the time.",
 )
 def training_memory(
     weights: int, trained: int, state: int, blocks: int, block: int, block_input: int, rest: int, checkpointing: bool
@@ -365,8 +387,15 @@ def training_memory(
 def _(draw):
     def parts(most_trained):
         block = draw.integer(400, 900)
-        return (draw.integer(50_000, 90_000), draw.integer(most_trained // 2, most_trained), draw.choice([2, 4, 8]),
-                draw.integer(6, 30), block, draw.integer(40, block // 3), draw.integer(100, 2000))
+        return (
+            draw.integer(50_000, 90_000),
+            draw.integer(most_trained // 2, most_trained),
+            draw.choice([2, 4, 8]),
+            draw.integer(6, 30),
+            block,
+            draw.integer(40, block // 3),
+            draw.integer(100, 2000),
+        )
 
     yield case("all kept", 1000, 10, 8, 4, 100, 20, 50, False, visible=True)
     yield case("checkpointing", 1000, 10, 8, 4, 100, 20, 50, True, visible=True)
@@ -441,13 +470,18 @@ question(
     "Why does b start at zero, and a not?",
     A=("So that fewer numbers must be stored", "Both are stored, whatever they hold."),
     B=("So that the first gradient of a is large", "It is zero: while b is zero, a has no effect on the loss."),
-    C=("So that the model starts as it was, and b still gets a gradient",
-       "B A is zero at first. With a at zero as well, neither would ever get a gradient.", True),
+    C=(
+        "So that the model starts as it was, and b still gets a gradient",
+        "B A is zero at first. With a at zero as well, neither would ever get a gradient.",
+        True,
+    ),
     D=("So that the rank of the update is as high as possible", "Its rank at the start is 0."),
     hint="Write down the gradients of a and of b while b is zero. And if a were zero too?",
-    steps=["The update is B A, so b = 0 leaves the model as it was.",
-           "The gradient of b contains a, which is not zero: b moves at the first step.",
-           "The gradient of a contains b: a begins to move at the second step. With both at zero nothing ever moves."],
+    steps=[
+        "The update is B A, so b = 0 leaves the model as it was.",
+        "The gradient of b contains a, which is not zero: b moves at the first step.",
+        "The gradient of a contains b: a begins to move at the second step. With both at zero nothing ever moves.",
+    ],
 )
 
 question(
@@ -459,22 +493,33 @@ question(
     C=("Time of the forward pass", "The forward pass does all the old work and a little more."),
     D=("Gradients and optimizer state", "12 of the 16 bytes belong to trained numbers, and those are 1 % now.", True),
     hint="Which parts grow with the number of trained numbers?",
-    steps=["Weights: 4 bytes a number, trained or not.", "Gradient and state: 12 bytes a trained number.",
-           "With 1 % trained, 12 bytes become 0.12."],
+    steps=[
+        "Weights: 4 bytes a number, trained or not.",
+        "Gradient and state: 12 bytes a trained number.",
+        "With 1 % trained, 12 bytes become 0.12.",
+    ],
 )
 
 question(
     "4",
     "In QLoRA, does the backward pass read the 4-bit weights?",
-    A=("Yes: the gradient of a layer's input is the gradient of its output times the weight.",
-       "They are read back to floats once more for that, and get no gradient of their own.", True),
+    A=(
+        "Yes: the gradient of a layer's input is the gradient of its output times the weight.",
+        "They are read back to floats once more for that, and get no gradient of their own.",
+        True,
+    ),
     B=("No: they are frozen.", "Frozen means that they get no gradient. The layers below still need theirs."),
     C=("Yes: they are updated with straight-through gradients.", "That is quantization-aware training, lesson 10."),
-    D=("No: gradients go around them, through the adapters alone.",
-       "The base's output depends on its input, and the chain rule does not skip that path."),
+    D=(
+        "No: gradients go around them, through the adapters alone.",
+        "The base's output depends on its input, and the chain rule does not skip that path.",
+    ),
     hint="y = W x. What is dL/dx?",
-    steps=["For y = W x the chain rule gives dL/dx = Wᵀ dL/dy.", "So W is needed, though it does not change.",
-           "Linear4bit reads it back a second time rather than keeping the floats from the forward pass."],
+    steps=[
+        "For y = W x the chain rule gives dL/dx = Wᵀ dL/dy.",
+        "So W is needed, though it does not change.",
+        "Linear4bit reads it back a second time rather than keeping the floats from the forward pass.",
+    ],
 )
 
 question(
@@ -485,8 +530,11 @@ question(
     C=("One more backward pass a step", "The backward pass runs once, over what was computed again."),
     D=("Memory for two copies of the model", "It takes no copy. It saves memory."),
     hint="What must be there before the backward pass of a block can start?",
-    steps=["The backward pass of a block needs what was computed inside it.", "So the block runs forward once more.",
-           "Forward, forward, backward: with a backward pass of two forward passes, four units instead of three."],
+    steps=[
+        "The backward pass of a block needs what was computed inside it.",
+        "So the block runs forward once more.",
+        "Forward, forward, backward: with a backward pass of two forward passes, four units instead of three.",
+    ],
 )
 
 question(
@@ -494,11 +542,19 @@ question(
     "You merged an adapter into its base and want to ship the result in four bits. What is true?",
     A=("The merged weights are on the 4-bit grid again.", "W + B A takes any value: the sum lies on no grid."),
     B=("Merging is impossible for a quantized base.", "Read the base back to floats and add the update."),
-    C=("Nothing is lost: the adapter was trained for these codes.",
-       "It was trained beside them. Quantizing the sum rounds away part of what it learned."),
-    D=("The sum has to be quantized once more, and the model judged again.",
-       "It is another model than the one that was trained.", True),
+    C=(
+        "Nothing is lost: the adapter was trained for these codes.",
+        "It was trained beside them. Quantizing the sum rounds away part of what it learned.",
+    ),
+    D=(
+        "The sum has to be quantized once more, and the model judged again.",
+        "It is another model than the one that was trained.",
+        True,
+    ),
     hint="A weight of the base is one of sixteen values. What is it after a small number was added?",
-    steps=["The base reads back as sixteen values a block.", "The update moves each weight by another small amount.",
-           "Storing the sum in four bits rounds again, so its quality has to be measured again."],
+    steps=[
+        "The base reads back as sixteen values a block.",
+        "The update moves each weight by another small amount.",
+        "Storing the sum in four bits rounds again, so its quality has to be measured again.",
+    ],
 )

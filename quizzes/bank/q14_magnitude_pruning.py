@@ -78,7 +78,7 @@ def _(weight, sparsity):
 @magnitude_mask.alternative
 def _(weight, sparsity):
     sizes = weight.abs().flatten().tolist()
-    order = sorted(range(len(sizes)), key=sizes.__getitem__)         # stable: equal sizes stay in order
+    order = sorted(range(len(sizes)), key=sizes.__getitem__)  # stable: equal sizes stay in order
     kept = torch.ones(len(sizes), dtype=torch.bool)
     kept[order[: round(sparsity * len(sizes))]] = False
     return kept.reshape(weight.shape)
@@ -104,21 +104,27 @@ def global_masks(weights: dict[str, torch.Tensor], sparsity: float) -> dict[str,
 
 
 def _layers(draw, *scales):
-    return {f"layer {place}": scale * draw.normal((draw.integer(3, 9), draw.integer(3, 9)))
-            for place, scale in enumerate(scales)}
+    return {
+        f"layer {place}": scale * draw.normal((draw.integer(3, 9), draw.integer(3, 9)))
+        for place, scale in enumerate(scales)
+    }
 
 
 @global_masks.cases
 def _(draw):
-    yield case("the printed example", {"a": torch.tensor([0.1, 5.0]), "b": torch.tensor([[0.2, -0.3]])}, 0.5,
-               visible=True)
+    yield case(
+        "the printed example", {"a": torch.tensor([0.1, 5.0]), "b": torch.tensor([[0.2, -0.3]])}, 0.5, visible=True
+    )
     yield case("layers of different sizes", _layers(draw, 1.0, 0.3, 3.0), 0.6)
     yield case("layers of different sizes", _layers(draw, 5.0, 0.1), draw.number(0.2, 0.7))
     ties = {"z": torch.full((2, 3), -0.5), "a": torch.full((7,), 0.5)}
     yield case("ties across tensors", ties, 0.31, visible=True)
     yield case("ties across tensors", {name: draw.integers((5, 4), -1, 2).float() for name in "cab"}, 0.5)
-    yield case("a vector, a cube, a strided matrix",
-               {"vector": draw.normal((9,)), "cube": draw.normal((2, 3, 4)), "matrix": draw.strided((6, 5))}, 0.45)
+    yield case(
+        "a vector, a cube, a strided matrix",
+        {"vector": draw.normal((9,)), "cube": draw.normal((2, 3, 4)), "matrix": draw.strided((6, 5))},
+        0.45,
+    )
 
 
 global_masks.exact("the order of absolute values and the rule for ties leave one right answer")
@@ -149,8 +155,11 @@ def _(weights, sparsity):
 
 @global_masks.alternative
 def _(weights, sparsity):
-    places = [(abs(value), number, index, name) for number, (name, weight) in enumerate(weights.items())
-              for index, value in enumerate(weight.flatten().tolist())]
+    places = [
+        (abs(value), number, index, name)
+        for number, (name, weight) in enumerate(weights.items())
+        for index, value in enumerate(weight.flatten().tolist())
+    ]
     masks = {name: torch.ones(weight.numel(), dtype=torch.bool) for name, weight in weights.items()}
     for _, _, index, name in sorted(places)[: round(sparsity * len(places))]:
         masks[name][index] = False
@@ -277,7 +286,7 @@ def _(w, n, m):
 
 @n_m_mask.mistake("Your groups run down the columns. Neighbours stand beside each other in a row, along the inputs.")
 def _(w, n, m):
-    grown = torch.cat([w, torch.zeros(-len(w) % m, w.shape[1])])     # so that there is an answer for any height
+    grown = torch.cat([w, torch.zeros(-len(w) % m, w.shape[1])])  # so that there is an answer for any height
     return pruning.n_m_mask(grown.t(), n, m).t()[: len(w)]
 
 
@@ -330,8 +339,13 @@ def wanda_mask(w: torch.Tensor, act_norm: torch.Tensor, sparsity: float) -> torc
 
 @wanda_mask.cases
 def _(draw):
-    yield case("the printed example", torch.tensor([[4.0, 1.0, -1.0], [3.0, -2.0, 0.5]]),
-               torch.tensor([0.1, 1.0, 2.0]), 0.33, visible=True)
+    yield case(
+        "the printed example",
+        torch.tensor([[4.0, 1.0, -1.0], [3.0, -2.0, 0.5]]),
+        torch.tensor([0.1, 1.0, 2.0]),
+        0.33,
+        visible=True,
+    )
     yield case("a layer", draw.normal((9, 14)), draw.tensor((14,), 0.05, 4), 0.5)
     yield case("a layer", draw.normal((12, 12)), draw.tensor((12,), 0.05, 4), draw.number(0.3, 0.7))
     large = draw.normal((8, 10)) * torch.tensor([20.0, 1.0] * 4)[:, None]
@@ -461,12 +475,18 @@ question(
     "has lost 20 %, the last 75 %. What does that say?",
     A=("The global mask was computed wrongly.", "The shares may differ; only the total is fixed."),
     B=("The last layer matters less.", "Its weights are smaller. Whether it matters less has to be measured."),
-    C=("The weights of the last layer are smaller than those of the first.",
-       "There is one threshold for all layers, and three quarters of the last one lie below it.", True),
+    C=(
+        "The weights of the last layer are smaller than those of the first.",
+        "There is one threshold for all layers, and three quarters of the last one lie below it.",
+        True,
+    ),
     D=("The first layer has fewer weights.", "The number of weights does not move the share below a threshold."),
     hint="What do all layers have in common when the threshold is global?",
-    steps=["One threshold, the same for all layers.", "The share of a layer that goes is the share below it.",
-           "So the shares compare the sizes of the weights, and nothing else."],
+    steps=[
+        "One threshold, the same for all layers.",
+        "The share of a layer that goes is the share below it.",
+        "So the shares compare the sizes of the weights, and nothing else.",
+    ],
 )
 
 question(
@@ -474,13 +494,19 @@ question(
     "You multiply the gradients by the mask, and leave the optimizer alone: SGD with momentum, under way since before "
     "the pruning. What happens to a pruned weight?",
     A=("It stays zero: no gradient, no change.", "That holds for plain SGD without momentum."),
-    B=("It moves at the next step, by what the momentum still holds.",
-       "The average of earlier gradients is not zero, and the step follows the average.", True),
+    B=(
+        "It moves at the next step, by what the momentum still holds.",
+        "The average of earlier gradients is not zero, and the step follows the average.",
+        True,
+    ),
     C=("It becomes NaN.", "All numbers stay finite; the weight moves like any other."),
     D=("Weight decay keeps it at zero.", "Decay of a zero is zero, but the momentum's part is not."),
     hint="What does SGD with momentum add to a weight: the gradient, or something else?",
-    steps=["velocity = 0.9 velocity + gradient.", "The masked gradient is 0; the velocity from before is not.",
-           "weight = weight - lr · velocity: it moves. So the mask is applied to the weights, after the step."],
+    steps=[
+        "velocity = 0.9 velocity + gradient.",
+        "The masked gradient is 0; the velocity from before is not.",
+        "weight = weight - lr · velocity: it moves. So the mask is applied to the weights, after the step.",
+    ],
 )
 
 question(
@@ -492,8 +518,11 @@ question(
     C=("90 %", "It is five times smaller there; it began to pay long before."),
     D=("50 %", "A kept weight costs 8 bytes instead of 4, so half of them must go.", True),
     hint="How many bytes does one kept weight take, index included?",
-    steps=["Dense: 4 bytes for every weight.", "CSR: 8 bytes for every kept weight, and little for the rows.",
-           "8 (1 - s) = 4 gives s = 0.5."],
+    steps=[
+        "Dense: 4 bytes for every weight.",
+        "CSR: 8 bytes for every kept weight, and little for the rows.",
+        "8 (1 - s) = 4 gives s = 0.5.",
+    ],
 )
 
 question(
@@ -503,11 +532,17 @@ question(
     A=("Both drop the weight 0.1.", "By size, yes. Wanda's scores are 0.1 · 10 = 1 and 1 · 0.01 = 0.01."),
     B=("Both drop the weight 1.", "By Wanda's score, yes. By size 0.1 is the smaller."),
     C=("Wanda drops the weight 0.1, size the weight 1.", "It is the other way round: compute the two products."),
-    D=("Wanda drops the weight 1, size the weight 0.1.",
-       "What reaches the output is weight times input: 0.01 against 1.", True),
+    D=(
+        "Wanda drops the weight 1, size the weight 0.1.",
+        "What reaches the output is weight times input: 0.01 against 1.",
+        True,
+    ),
     hint="Multiply each weight with the size of its input.",
-    steps=["Scores: 0.1 x 10 = 1 and 1 x 0.01 = 0.01.", "The smaller score goes: the weight 1.",
-           "By size alone: 0.1 is smaller than 1."],
+    steps=[
+        "Scores: 0.1 x 10 = 1 and 1 x 0.01 = 0.01.",
+        "The smaller score goes: the weight 1.",
+        "By size alone: 0.1 is smaller than 1.",
+    ],
 )
 
 question(
@@ -515,13 +550,19 @@ question(
     "A colleague prunes 80 % at once and trains for 40 steps; then prunes 80 % in four rounds of 10 steps. The rounds "
     "are two points better, with one seed each and the learning rate of the rounds for both. What is missing?",
     A=("Nothing: both had 40 steps.", "Equal steps are right, but not enough for the conclusion."),
-    B=("A learning rate tuned for each, and more seeds.",
-       "A rate that suits one way may be poor for the other, and two runs differ by chance alone.", True),
+    B=(
+        "A learning rate tuned for each, and more seeds.",
+        "A rate that suits one way may be poor for the other, and two runs differ by chance alone.",
+        True,
+    ),
     C=("A higher sparsity.", "It would be another question, with the same gaps in its answer."),
     D=("A measurement of the time.", "Useful, but it does not decide which keeps more quality."),
     hint="What else differs between the two runs, and what would a second run of the same way show?",
-    steps=["Same steps: fair.", "Same rate, chosen for one of them: not fair.",
-           "One seed each: the difference may be that of two seeds."],
+    steps=[
+        "Same steps: fair.",
+        "Same rate, chosen for one of them: not fair.",
+        "One seed each: the difference may be that of two seeds.",
+    ],
 )
 
 question(
@@ -531,6 +572,8 @@ question(
     B=("The 2:4 pattern in a plain tensor", "It takes hardware with instructions for it, and a kernel that uses them."),
     C=("Leaving out half of the rows", "The matrix is half as large, so half of the multiplications are gone.", True),
     hint="Which of them makes the matrix smaller?",
-    steps=["A plain matrix product multiplies every entry, zero or not.",
-           "Without half of the rows there are half as many products."],
+    steps=[
+        "A plain matrix product multiplies every entry, zero or not.",
+        "Without half of the rows there are half as many products.",
+    ],
 )

@@ -36,8 +36,11 @@ def _(draw):
     yield case("strided", draw.strided((6, 4, 5)))
 
 
-head_importance.close(rtol=1e-5, reason="a sum of n numbers of one sign errs by at most n · 2^-24 of itself, in any "
-                      "order; with at most 33 sentences that is 2e-6")
+head_importance.close(
+    rtol=1e-5,
+    reason="a sum of n numbers of one sign errs by at most n · 2^-24 of itself, in any "
+    "order; with at most 33 sentences that is 2e-6",
+)
 
 
 @head_importance.mistake("The absolute value comes after your sum, so sentences with opposite signs cancel.")
@@ -123,9 +126,7 @@ def _(wq, wk, wv, wo, heads, n_heads):
     return wq[rows], wk[rows], wv[rows], wo[:, rows]
 
 
-@prune_head_weights.mistake(
-    "You took rows out of wo. What the heads say goes into wo, so there a head owns columns."
-)
+@prune_head_weights.mistake("You took rows out of wo. What the heads say goes into wo, so there a head owns columns.")
 def _(wq, wk, wv, wo, heads, n_heads):
     size = len(wq) // n_heads
     rows = _owned([head for head in range(n_heads) if head not in heads], size)
@@ -202,8 +203,14 @@ def _feed_forward(draw, neurons, width):
 
 @prune_neurons.cases
 def _(draw):
-    yield case("the printed example", torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0.1, 0.2, 0.3]),
-               torch.tensor([[4.0, 5.0, 6.0]]), torch.tensor([2, 0]), visible=True)
+    yield case(
+        "the printed example",
+        torch.tensor([[1.0], [2.0], [3.0]]),
+        torch.tensor([0.1, 0.2, 0.3]),
+        torch.tensor([[4.0, 5.0, 6.0]]),
+        torch.tensor([2, 0]),
+        visible=True,
+    )
     yield case("a layer", *_feed_forward(draw, 12, 5), torch.tensor([10, 3, 7]))
     yield case("a layer", *_feed_forward(draw, 16, 4), draw.tensor((16,)).argsort()[:9])
     yield case("as many neurons as width", *_feed_forward(draw, 6, 6), torch.tensor([4, 1]))
@@ -237,15 +244,17 @@ def _(w_in, b_in, w_out, keep):
     return w_in[keep], b_in[keep], w_out[:, keep]
 
 
-@prune_neurons.mistake("Each layer keeps an order of its own: w_in that of keep, w_out an ascending one. Their neurons "
-                       "then no longer fit together.")
+@prune_neurons.mistake(
+    "Each layer keeps an order of its own: w_in that of keep, w_out an ascending one. Their neurons "
+    "then no longer fit together."
+)
 def _(w_in, b_in, w_out, keep):
     return w_in[keep], b_in[keep], w_out[:, keep.sort().values]
 
 
 @prune_neurons.alternative
 def _(w_in, b_in, w_out, keep):
-    chosen = torch.nn.functional.one_hot(keep, len(b_in)).to(w_in.dtype)        # (kept, neurons): one 1 in each row
+    chosen = torch.nn.functional.one_hot(keep, len(b_in)).to(w_in.dtype)  # (kept, neurons): one 1 in each row
     return chosen @ w_in, chosen @ b_in, w_out @ chosen.t()
 
 
@@ -271,8 +280,12 @@ def movement_scores(weights: list[torch.Tensor], grads: list[torch.Tensor]) -> t
 
 @movement_scores.cases
 def _(draw):
-    yield case("the printed example", [torch.tensor([0.5, 0.5]), torch.tensor([0.4, 0.6])],
-               [torch.tensor([1.0, -1.0]), torch.tensor([1.0, -1.0])], visible=True)
+    yield case(
+        "the printed example",
+        [torch.tensor([0.5, 0.5]), torch.tensor([0.4, 0.6])],
+        [torch.tensor([1.0, -1.0]), torch.tensor([1.0, -1.0])],
+        visible=True,
+    )
     yield case("one step", [draw.normal((4, 6))], [draw.normal((4, 6))])
     yield case("one step", [torch.tensor([[0.3, -0.3]])], [torch.tensor([[-0.2, -0.2]])], visible=True)
     yield case("several steps", [draw.normal((5, 3)) for _ in range(4)], [draw.normal((5, 3)) for _ in range(4)])
@@ -283,8 +296,12 @@ def _(draw):
     yield case("a training by gradient descent", path, pulls)
 
 
-movement_scores.close(rtol=1e-5, atol=1e-5, reason="each product errs by 2^-24 of itself and a sum of at most 6 by "
-                      "6 · 2^-24 of their sizes, which stay below 20 together: 1e-5 even where they cancel")
+movement_scores.close(
+    rtol=1e-5,
+    atol=1e-5,
+    reason="each product errs by 2^-24 of itself and a sum of at most 6 by "
+    "6 · 2^-24 of their sizes, which stay below 20 together: 1e-5 even where they cancel",
+)
 
 
 @movement_scores.mistake("Your sign is the other way round: weights on their way to zero get the highest scores.")
@@ -297,14 +314,17 @@ def _(weights, grads):
     return sum((weight * grad).abs() for weight, grad in zip(weights, grads, strict=True))
 
 
-@movement_scores.mistake("You summed the gradients alone. The same gradient moves a positive weight towards zero and a "
-                         "negative one away from it.")
+@movement_scores.mistake(
+    "You summed the gradients alone. The same gradient moves a positive weight towards zero and a "
+    "negative one away from it."
+)
 def _(weights, grads):
     return -sum(grads)
 
 
-@movement_scores.mistake("You multiplied the last weights with the sum of all gradients. Every step has weights of its "
-                         "own.")
+@movement_scores.mistake(
+    "You multiplied the last weights with the sum of all gradients. Every step has weights of its own."
+)
 def _(weights, grads):
     return -weights[-1] * sum(grads)
 
@@ -328,16 +348,22 @@ question(
     C=("query 384 x 256, wo 256 x 384", "A Linear keeps a row for each output, and the heads are query's outputs."),
     D=("both stay 384 x 384", "That is what a mask leaves: zeros, stored and multiplied like other numbers."),
     hint="How many channels do the remaining heads have together?",
-    steps=["12 - 4 = 8 heads are left, 8 x 32 = 256 channels.", "Query makes them from 384 inputs: 256 rows.",
-           "wo reads them and writes 384 outputs: 256 columns."],
+    steps=[
+        "12 - 4 = 8 heads are left, 8 x 32 = 256 channels.",
+        "Query makes them from 384 inputs: 256 rows.",
+        "wo reads them and writes 384 outputs: 256 columns.",
+    ],
 )
 
 question(
     "2",
     "Two sentences give the gate of a head the gradients +2 and -2, and that of another head +0.1 and +0.1. Which head "
     "matters more by the measure of this lesson?",
-    A=("The first: 4 against 0.2", "Each sentence loses or gains a lot with that head; the absolute values add up.",
-       True),
+    A=(
+        "The first: 4 against 0.2",
+        "Each sentence loses or gains a lot with that head; the absolute values add up.",
+        True,
+    ),
     B=("The second: 0.2 against 0", "That is the sum with signs. It says that the first head matters to nobody."),
     C=("Both alike", "Neither with signs nor without do the two sums agree."),
     D=("It cannot be said without the number of heads", "The measure looks at one head at a time."),
@@ -349,43 +375,68 @@ question(
     "3",
     "The ranks of heads by gradient and by exact change correlate at 0.6. The exact measure, taken on one half of the "
     "sentences and then on the other, correlates with itself at 0.65. What follows?",
-    A=("The gradients are a poor measure: 0.6 is far from 1.",
-       "No measure can be expected to agree with these figures much better than they agree with themselves."),
+    A=(
+        "The gradients are a poor measure: 0.6 is far from 1.",
+        "No measure can be expected to agree with these figures much better than they agree with themselves.",
+    ),
     B=("The exact measure is wrong.", "It is exact for the sentences it saw; others rank the heads otherwise."),
     C=("The two measures are independent.", "Then their ranks would correlate at about 0."),
-    D=("The gradients come close to what these sentences can tell at all.",
-       "0.65 is about the ceiling: more sentences would be needed to see a difference.", True),
+    D=(
+        "The gradients come close to what these sentences can tell at all.",
+        "0.65 is about the ceiling: more sentences would be needed to see a difference.",
+        True,
+    ),
     hint="How well does the exact measure agree with itself?",
-    steps=["Its two halves agree at 0.65: the rest is the choice of sentences.",
-           "0.6 is nearly that, so what is missing is mostly noise.", "More sentences would raise the ceiling."],
+    steps=[
+        "Its two halves agree at 0.65: the rest is the choice of sentences.",
+        "0.6 is nearly that, so what is missing is mostly noise.",
+        "More sentences would raise the ceiling.",
+    ],
 )
 
 question(
     "4",
     "Why do all layers lose equally many neurons here, while each loses as many heads as it likes?",
     A=("Neurons matter equally in all layers.", "They do not, and nothing in the method says so."),
-    B=("A transformers config has one number of neurons for all layers; the heads got an attention class of their own.",
-       "The rule buys a model that any plain transformers installation can load.", True),
-    C=("Otherwise the hidden states would not fit together.",
-       "Neurons live inside a block: between blocks there is the width, which never changes."),
+    B=(
+        "A transformers config has one number of neurons for all layers; the heads got an attention class of "
+        "their own.",
+        "The rule buys a model that any plain transformers installation can load.",
+        True,
+    ),
+    C=(
+        "Otherwise the hidden states would not fit together.",
+        "Neurons live inside a block: between blocks there is the width, which never changes.",
+    ),
     D=("Heads are cheaper than neurons.", "Costs do not explain which numbers may differ between layers."),
     hint="Where does a reloaded model learn how large its matrices are?",
-    steps=["intermediate_size is one number in config.json.", "num_attention_heads is one number too.",
-           "For the heads the lesson wrote a class and a field of the config; for neurons it kept the plain config."],
+    steps=[
+        "intermediate_size is one number in config.json.",
+        "num_attention_heads is one number too.",
+        "For the heads the lesson wrote a class and a field of the config; for neurons it kept the plain config.",
+    ],
 )
 
 question(
     "5",
     "Of the 30,522 word embeddings a model keeps the 10,000 that its texts use. What gets better?",
-    A=("The file gets smaller; the time of a sentence hardly changes.",
-       "A sentence looks up as many rows as before. The rows that went were never read.", True),
+    A=(
+        "The file gets smaller; the time of a sentence hardly changes.",
+        "A sentence looks up as many rows as before. The rows that went were never read.",
+        True,
+    ),
     B=("Both file and time shrink to a third.", "Only what is multiplied costs time, and embeddings are looked up."),
     C=("The time shrinks, the file does not.", "The rows that went are not written any more."),
-    D=("Nothing: the ids of the words have to be kept instead.",
-       "An id takes four bytes, a row of 384 numbers takes 1,536."),
+    D=(
+        "Nothing: the ids of the words have to be kept instead.",
+        "An id takes four bytes, a row of 384 numbers takes 1,536.",
+    ),
     hint="How many rows of the table does a sentence of 20 words read, before and after?",
-    steps=["Bytes: 20,522 rows fewer, each of 384 x 4 bytes.", "Time: 20 rows are read, before and after.",
-           "The table of old ids costs four bytes a row that stays."],
+    steps=[
+        "Bytes: 20,522 rows fewer, each of 384 x 4 bytes.",
+        "Time: 20 rows are read, before and after.",
+        "The table of old ids costs four bytes a row that stays.",
+    ],
 )
 
 question(
@@ -394,24 +445,38 @@ question(
     "which one by movement?",
     A=("The first by both", "By magnitude the smaller one goes, and 0.2 is smaller than 0.6."),
     B=("The second by both", "By movement the second one stays: it grows."),
-    C=("By magnitude the second, by movement the first", "0.2 is smaller; but 0.9 to 0.6 is the way towards zero.",
-       True),
+    C=(
+        "By magnitude the second, by movement the first",
+        "0.2 is smaller; but 0.9 to 0.6 is the way towards zero.",
+        True,
+    ),
     D=("By magnitude the first, by movement the second", "It is the other way round for both."),
     hint="Magnitude looks at where a weight is, movement at where it goes.",
-    steps=["Sizes now: 0.6 and 0.2. The second is smaller.", "Directions: the first shrinks, the second grows.",
-           "Movement removes the one that shrinks."],
+    steps=[
+        "Sizes now: 0.6 and 0.2. The second is smaller.",
+        "Directions: the first shrinks, the second grows.",
+        "Movement removes the one that shrinks.",
+    ],
 )
 
 question(
     "7",
     "A weight is under a closed mask, so that the layer sees zero. How can its movement score still change?",
-    A=("It cannot: what is zero has no gradient.",
-       "The masked weight has one: how would the loss change if the layer saw a little of it?"),
+    A=(
+        "It cannot: what is zero has no gradient.",
+        "The masked weight has one: how would the loss change if the layer saw a little of it?",
+    ),
     B=("By weight decay alone", "Decay changes the weight, and stands in no formula of the score."),
     C=("The score changes at random, so that every weight gets a chance.", "Nothing in the method is drawn at random."),
-    D=("The straight-through estimator takes the gradient at the masked weight, and hands it to the score.",
-       "So a weight that training would let grow can come back.", True),
+    D=(
+        "The straight-through estimator takes the gradient at the masked weight, and hands it to the score.",
+        "So a weight that training would let grow can come back.",
+        True,
+    ),
     hint="At which place is the gradient in the formula of the score taken?",
-    steps=["The layer computes with W' = W · M.", "dL/dW' exists wherever the layer is used, also where W' is 0.",
-           "The score collects -W · dL/dW', under open and closed masks alike."],
+    steps=[
+        "The layer computes with W' = W · M.",
+        "dL/dW' exists wherever the layer is used, also where W' is 0.",
+        "The score collects -W · dL/dW', under open and closed masks alike.",
+    ],
 )

@@ -15,7 +15,11 @@ INF = float("inf")
     "lengths[b] + 1 tokens: which places may it look at?",
 )
 def attend_with_cache(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
     lengths: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One new token a row: write its key and value into the cache, then attend to all tokens of the row.
@@ -340,7 +344,7 @@ def _clear(p, q, draft, uniforms):
     u = uniforms.double()
     p, q = p.double(), q.double()
     borders = [p[i, x] / q[i, x] - u[i] for i, x in enumerate(draft.tolist())]
-    for row in [*(p[:-1] - q).clamp_min(0), *p]:        # right answers and wrong ones draw from these
+    for row in [*(p[:-1] - q).clamp_min(0), *p]:  # right answers and wrong ones draw from these
         borders += (row.cumsum(0) / row.sum() - u[-1]).tolist()
     return min(abs(float(border)) for border in borders) > 1e-3
 
@@ -446,15 +450,22 @@ def _(p, q, draft, uniforms):
 question(
     "1",
     "A decoder has written 100 tokens and writes the next one. What does the cache spare it?",
-    A=("The attention of the new token to the 100 earlier ones",
-       "That must still be done: the new query is compared with every key kept."),
-    B=("Computing keys, values and everything else of the 100 earlier tokens again",
-       "They see only what stands before them, so nothing about them has changed. One token is computed.", True),
+    A=(
+        "The attention of the new token to the 100 earlier ones",
+        "That must still be done: the new query is compared with every key kept.",
+    ),
+    B=(
+        "Computing keys, values and everything else of the 100 earlier tokens again",
+        "They see only what stands before them, so nothing about them has changed. One token is computed.",
+        True,
+    ),
     C=("Reading the weights from memory", "Every step reads all weights once, with a cache or without."),
     D=("The softmax", "The new token's weights over 101 keys are still a softmax."),
     hint="Which of the numbers computed in the last step would come out differently now?",
-    steps=["Token 57 sees tokens 1 to 57, before and after a new token is written.",
-           "So its keys and values are the same numbers in every step: keep them."],
+    steps=[
+        "Token 57 sees tokens 1 to 57, before and after a new token is written.",
+        "So its keys and values are the same numbers in every step: keep them.",
+    ],
 )
 
 question(
@@ -462,12 +473,17 @@ question(
     "An encoder, such as the classifier of the earlier lessons, gets no KV cache. Why?",
     A=("It has no keys and values.", "It has, in every layer."),
     B=("It is too small.", "Size is not the reason; the translator's decoder is smaller."),
-    C=("Its tokens see those behind them, so a new token would change all of them.",
-       "And it reads a text once, in one step. There is nothing to keep for a next one.", True),
+    C=(
+        "Its tokens see those behind them, so a new token would change all of them.",
+        "And it reads a text once, in one step. There is nothing to keep for a next one.",
+        True,
+    ),
     D=("Its attention has no mask.", "It has one for padding. What matters is who sees whom."),
     hint="In an encoder, does the first word's hidden state depend on the last word?",
-    steps=["A cache holds what stays the same when a token is added.",
-           "Where tokens look both ways, a new one changes the states of all others."],
+    steps=[
+        "A cache holds what stays the same when a token is added.",
+        "Where tokens look both ways, a new one changes the states of all others.",
+    ],
 )
 
 question(
@@ -479,8 +495,11 @@ question(
     C=("512 MiB", "That counts the keys alone."),
     D=("2 GiB", "That counts four bytes a number, as in FP32."),
     hint="Two tensors; layers; heads that have keys; width of a head; tokens; bytes.",
-    steps=["A token leaves 2 · 32 · 8 · 128 = 65,536 numbers.", "In BF16 that is 131,072 bytes.",
-           "Times 8,192 tokens: 1,073,741,824 bytes, 1 GiB."],
+    steps=[
+        "A token leaves 2 · 32 · 8 · 128 = 65,536 numbers.",
+        "In BF16 that is 131,072 bytes.",
+        "Times 8,192 tokens: 1,073,741,824 bytes, 1 GiB.",
+    ],
 )
 
 question(
@@ -488,25 +507,35 @@ question(
     "Blockwise attention computes as many products as the naive form. Why can it be faster?",
     A=("It uses a less exact softmax.", "The online softmax is exact, up to rounding."),
     B=("It skips small scores.", "Nothing is skipped, but what a causal mask hides anyway."),
-    C=("Its scores stay in the processor's cache and are not written to main memory and read back.",
-       "The naive form writes a table of length x length and reads it for the softmax and for the product.", True),
+    C=(
+        "Its scores stay in the processor's cache and are not written to main memory and read back.",
+        "The naive form writes a table of length x length and reads it for the softmax and for the product.",
+        True,
+    ),
     D=("It needs no keys.", "Every key is read, block by block."),
     hint="Count what travels between memory and processor in either form.",
-    steps=["Naive: write the scores, read them, write the weights, read them: four times length² numbers a head.",
-           "Blockwise: a block of scores is used where it was made."],
+    steps=[
+        "Naive: write the scores, read them, write the weights, read them: four times length² numbers a head.",
+        "Blockwise: a block of scores is used where it was made.",
+    ],
 )
 
 question(
     "5",
     "Greedy speculative decoding with a draft model that is wrong at every place. What comes out?",
     A=("The draft's text", "Nothing of the draft is kept unless the target would have written it."),
-    B=("The target's text, later than without a draft",
-       "Each step of the target yields the one piece that it would have written anyway; the drafting is wasted.", True),
+    B=(
+        "The target's text, later than without a draft",
+        "Each step of the target yields the one piece that it would have written anyway; the drafting is wasted.",
+        True,
+    ),
     C=("A mixture of both texts", "Every piece that stays is the target's own likeliest one."),
     D=("Nothing: it never ends", "Each step of the target still adds one piece of its own."),
     hint="What is put in the place of the first refused piece?",
-    steps=["Each round keeps the pieces up to the first refused one, here none, and adds the target's own.",
-           "One piece a round, as without a draft, at the price of the round's drafting."],
+    steps=[
+        "Each round keeps the pieces up to the first refused one, here none, and adds the target's own.",
+        "One piece a round, as without a draft, at the price of the round's drafting.",
+    ],
 )
 
 question(
@@ -515,11 +544,15 @@ question(
     "What is the least time of a step, however fast the arithmetic is?",
     A=("54 ms", "Every weight is read once in each step: 540 MB at 10 GB a second.", True),
     B=("5.4 ms", "That is a tenth of it: 10 GB a second are 10 MB a millisecond."),
-    C=("There is none: the cache keeps the weights",
-       "The KV cache keeps keys and values of tokens. The weights are far larger than the processor's own cache."),
+    C=(
+        "There is none: the cache keeps the weights",
+        "The KV cache keeps keys and values of tokens. The weights are far larger than the processor's own cache.",
+    ),
     D=("54 ms for every token of the text so far", "With a KV cache one token is computed in a step."),
     hint="Which bytes must pass through the processor in every step?",
-    steps=["One token: each weight takes part in one multiplication, and must come from memory for it.",
-           "540 MB / 10 MB a millisecond = 54 ms.",
-           "For 16 texts at once the same 54 ms are shared; half the bytes make the bound 27 ms."],
+    steps=[
+        "One token: each weight takes part in one multiplication, and must come from memory for it.",
+        "540 MB / 10 MB a millisecond = 54 ms.",
+        "For 16 texts at once the same 54 ms are shared; half the bytes make the bound 27 ms.",
+    ],
 )

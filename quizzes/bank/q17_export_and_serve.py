@@ -349,14 +349,22 @@ question(
     "1",
     "What is in an ONNX file?",
     A=("The Python code of the model", "No Python at all: that is why a server without torch can run it."),
-    B=("The weights alone, to be loaded into a model class",
-       "That is what a safetensors file holds. ONNX also says what is to be done with them."),
-    C=("The operators in order, how they are connected, and the weights",
-       "A graph that any program can run that knows the operators.", True),
+    B=(
+        "The weights alone, to be loaded into a model class",
+        "That is what a safetensors file holds. ONNX also says what is to be done with them.",
+    ),
+    C=(
+        "The operators in order, how they are connected, and the weights",
+        "A graph that any program can run that knows the operators.",
+        True,
+    ),
     D=("Machine code for one processor", "That is made from it, when the file is opened."),
     hint="What did the table of the small model list?",
-    steps=["Each line was one operator with its inputs and outputs.", "The weights were among the inputs.",
-           "Nothing else is needed to compute the logits."],
+    steps=[
+        "Each line was one operator with its inputs and outputs.",
+        "The weights were among the inputs.",
+        "Nothing else is needed to compute the logits.",
+    ],
 )
 
 question(
@@ -364,43 +372,65 @@ question(
     "A forward pass loops over the positions with `for i in range(x.shape[1])`. It is traced with 7 tokens. What does "
     "the exported file do with 5?",
     A=("It loops five times.", "The loop ran in Python, once, while tracing. The file holds no loop."),
-    B=("It computes with seven, or refuses: the seven turns of the loop were written down one after the other.",
-       "What Python decided is fixed. So run the file at another size before you trust it.", True),
+    B=(
+        "It computes with seven, or refuses: the seven turns of the loop were written down one after the other.",
+        "What Python decided is fixed. So run the file at another size before you trust it.",
+        True,
+    ),
     C=("It is slower, but right.", "It is not right: positions 5 and 6 do not exist."),
     D=("The export fails with an error.", "It may, but here it did not: the loop was unrolled without a word."),
     hint="Who runs the loop: the tracer, or the file?",
-    steps=["Tracing runs the model once and writes down the operators.", "Seven turns leave seven copies of the body.",
-           "With five tokens the sixth copy has nothing to read."],
+    steps=[
+        "Tracing runs the model once and writes down the operators.",
+        "Seven turns leave seven copies of the body.",
+        "With five tokens the sixth copy has nothing to read.",
+    ],
 )
 
 question(
     "3",
     "The logits of an exported FP32 model differ from torch's by 3e-6 at most; the largest logit is 5. What does that "
     "say?",
-    A=("The export is wrong: equal models give equal numbers.",
-       "Equal formulas do. Sums are added in another order, and each addition is rounded."),
+    A=(
+        "The export is wrong: equal models give equal numbers.",
+        "Equal formulas do. Sums are added in another order, and each addition is rounded.",
+    ),
     B=("The accuracy drops by 3e-6.", "An answer changes only where two logits lie within that distance."),
     C=("The weights were rounded to FP16.", "That would be a thousand times as much."),
-    D=("Rounding: about ten times 6e-8, the precision of FP32, times the largest logit",
-       "5 · 6e-8 is 3e-7, and a few hundred roundings in a row make ten times as much.", True),
+    D=(
+        "Rounding: about ten times 6e-8, the precision of FP32, times the largest logit",
+        "5 · 6e-8 is 3e-7, and a few hundred roundings in a row make ten times as much.",
+        True,
+    ),
     hint="What is the relative precision of FP32? Compare it with 3e-6 / 5.",
-    steps=["3e-6 / 5 = 6e-7.", "FP32 rounds each result by up to 6e-8 of itself.",
-           "Ten such steps: the order of a sum changed, nothing else."],
+    steps=[
+        "3e-6 / 5 = 6e-7.",
+        "FP32 rounds each result by up to 6e-8 of itself.",
+        "Ten such steps: the order of a sum changed, nothing else.",
+    ],
 )
 
 question(
     "4",
     "Requests come at 100 a second, at random times. The model takes 20 ms for one text and 40 ms for a batch of "
     "eight. What does a server without batching do?",
-    A=("Its queue grows until requests are refused: it can answer 50 a second.",
-       "1 / 0.020 s = 50. With batches of eight it could answer 200.", True),
+    A=(
+        "Its queue grows until requests are refused: it can answer 50 a second.",
+        "1 / 0.020 s = 50. With batches of eight it could answer 200.",
+        True,
+    ),
     B=("It answers all, each after 20 ms.", "That needs 2 seconds of computing in each second."),
     C=("It answers all, each after 40 ms on average.", "No average lasts: the queue grows as long as the load does."),
-    D=("It answers half of them at once and the other half after a second.",
-       "Order is kept: everybody waits longer and longer."),
+    D=(
+        "It answers half of them at once and the other half after a second.",
+        "Order is kept: everybody waits longer and longer.",
+    ),
     hint="How many seconds of computing arrive in each second?",
-    steps=["100 requests · 20 ms = 2 s of work a second.", "One worker does 1 s of work a second.",
-           "In batches of eight: 100 / 8 · 40 ms = 0.5 s."],
+    steps=[
+        "100 requests · 20 ms = 2 s of work a second.",
+        "One worker does 1 s of work a second.",
+        "In batches of eight: 100 / 8 · 40 ms = 0.5 s.",
+    ],
 )
 
 question(
@@ -408,14 +438,18 @@ question(
     "Why should the queue of a server be bounded?",
     A=("Because memory for texts is expensive", "A thousand texts are a megabyte. It is time that runs out."),
     B=("To keep the order of the requests", "An unbounded queue keeps it as well."),
-    C=("Under overload an unbounded queue grows until every answer comes too late to be of use.",
-       "With 64 places and 200 answers a second nobody waits longer than about 0.3 s; who finds no place knows it.",
-       True),
+    C=(
+        "Under overload an unbounded queue grows until every answer comes too late to be of use.",
+        "With 64 places and 200 answers a second nobody waits longer than about 0.3 s; who finds no place knows it.",
+        True,
+    ),
     D=("So that batches are always full", "How full they are is up to the arrivals and to max_wait."),
     hint="At 1.5 times what the server can do, how long is the queue after a minute?",
-    steps=["More comes than goes, so the queue grows all the time.",
-           "The wait is the length of the queue over the throughput.",
-           "A bound on the length is a bound on the wait. The rest gets 429, at once, and may ask elsewhere."],
+    steps=[
+        "More comes than goes, so the queue grows all the time.",
+        "The wait is the length of the queue over the throughput.",
+        "A bound on the length is a bound on the wait. The rest gets 429, at once, and may ask elsewhere.",
+    ],
 )
 
 question(
@@ -423,15 +457,19 @@ question(
     "A load test waits for each answer before it sends the next request, with ten connections. Against a server that "
     "stalls for two seconds it reports a good p95. Why?",
     A=("Ten connections are too few to measure a p95.", "A thousand connections that wait would see as little."),
-    B=("While the server stalls the test sends nothing: of all its requests only ten meet the stall.",
-       "People would have gone on sending. Requests at planned times do, and their wait counts from the planned time.",
-       True),
+    B=(
+        "While the server stalls the test sends nothing: of all its requests only ten meet the stall.",
+        "People would have gone on sending. Requests at planned times do, and their wait counts from the planned time.",
+        True,
+    ),
     C=("Percentiles ignore the slowest requests.", "p95 leaves 5 % out; the stall should have hit far more than that."),
     D=("The stall is the client's fault.", "It is the server's. The client does not see it, and that is its fault."),
     hint="How many requests does such a test send during the two seconds?",
-    steps=["Each connection has one request under way and waits: ten in all.",
-           "Over a run of thousands of requests ten are below 1 %.",
-           "An open load sends on, and hundreds of requests meet the stall."],
+    steps=[
+        "Each connection has one request under way and waits: ten in all.",
+        "Over a run of thousands of requests ten are below 1 %.",
+        "An open load sends on, and hundreds of requests meet the stall.",
+    ],
 )
 
 question(
@@ -440,24 +478,36 @@ question(
     A=("It ends at once, and the clients try again.", "20 accepted requests are lost; not every client tries again."),
     B=("It finishes the 8 and drops the 12.", "They have been accepted, too: nobody told them to go elsewhere."),
     C=("It goes on until no request has come for a while.", "Under load that never happens."),
-    D=("It takes no new requests, answers all 20, and ends.",
-       "And it must end within a bound: each request has a timeout, so the whole does.", True),
+    D=(
+        "It takes no new requests, answers all 20, and ends.",
+        "And it must end within a bound: each request has a timeout, so the whole does.",
+        True,
+    ),
     hint="What does a client know whose request was accepted?",
-    steps=["Close the door first: new requests go to another server.", "Then empty the queue, then end.",
-           "With a timeout for each request there is a latest end for the whole."],
+    steps=[
+        "Close the door first: new requests go to another server.",
+        "Then empty the queue, then end.",
+        "With a timeout for each request there is a latest end for the whole.",
+    ],
 )
 
 question(
     "8",
-    "p95, throughput and error rate of a service are as always, but the share of the answer \"sport\" fell from 20 % "
+    'p95, throughput and error rate of a service are as always, but the share of the answer "sport" fell from 20 % '
     "to 4 % overnight. What do you do?",
     A=("Nothing: all alarms are about time and errors.", "A model can be quick and wrong. Answers are a signal, too."),
     B=("Restart the server.", "It does what it should. Something in front of it may not."),
-    C=("Look at the inputs: their source, language, length or encoding may have changed; and measure quality on "
-       "labelled samples of today.",
-       "Quality cannot be read off latencies. A shift of answers is the cheapest sign that something moved.", True),
+    C=(
+        "Look at the inputs: their source, language, length or encoding may have changed; and measure quality on "
+        "labelled samples of today.",
+        "Quality cannot be read off latencies. A shift of answers is the cheapest sign that something moved.",
+        True,
+    ),
     D=("Quantize to more bits.", "The weights are the same as yesterday. Bits do not change overnight."),
     hint="What did change, if it was not the model?",
-    steps=["Same file, same code: the same input gives the same answer.", "So the inputs are others than before.",
-           "Whether the answers are wrong takes labels: sample some of today's texts and label them."],
+    steps=[
+        "Same file, same code: the same input gives the same answer.",
+        "So the inputs are others than before.",
+        "Whether the answers are wrong takes labels: sample some of today's texts and label them.",
+    ],
 )

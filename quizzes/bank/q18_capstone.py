@@ -33,8 +33,10 @@ def plan(budget: dict[str, float], options: dict[str, dict[str, float]]) -> list
 
 def _options(draw, names, figures=("bytes", "ms")):
     """Steps whose shares are eighths and whose losses are quarters, so that products and sums are exact."""
-    return {name: {figure: draw.integer(2, 7) / 8 for figure in figures} | {"lost": draw.integer(1, 20) / 4}
-            for name in names}
+    return {
+        name: {figure: draw.integer(2, 7) / 8 for figure in figures} | {"lost": draw.integer(1, 20) / 4}
+        for name in names
+    }
 
 
 @plan.cases
@@ -46,21 +48,41 @@ def _(draw):
     for share in (0.3, 0.1, 0.03):
         yield case("several steps", {"bytes": share, "ms": 2 * share}, _options(draw, names))
     yield case("one figure", {"ms": 0.2}, _options(draw, names[:4]))
-    yield case("one figure", {"bytes": 0.3}, {"a": {"bytes": 0.5, "lost": 1.0}, "b": {"bytes": 0.5, "lost": 1.5},
-                                              "c": {"bytes": 0.25, "lost": 3.0}})
-    yield case("exactly the budget", {"bytes": 0.125}, {"a": {"bytes": 0.5, "lost": 1.0},
-                                                        "b": {"bytes": 0.25, "lost": 1.0}})
-    yield case("exactly the budget", {"bytes": 0.25}, {"a": {"bytes": 0.5, "lost": 0.5}, "b": {"bytes": 0.5, "lost": 1},
-                                                       "c": {"bytes": 0.125, "lost": 9.0}})
-    ties = {"a": {"bytes": 0.5, "lost": 1.0}, "b": {"bytes": 0.5, "lost": 1.0}, "c": {"bytes": 0.25, "lost": 2.0},
-            "d": {"bytes": 0.25, "lost": 2.0}}
+    yield case(
+        "one figure",
+        {"bytes": 0.3},
+        {"a": {"bytes": 0.5, "lost": 1.0}, "b": {"bytes": 0.5, "lost": 1.5}, "c": {"bytes": 0.25, "lost": 3.0}},
+    )
+    yield case(
+        "exactly the budget", {"bytes": 0.125}, {"a": {"bytes": 0.5, "lost": 1.0}, "b": {"bytes": 0.25, "lost": 1.0}}
+    )
+    yield case(
+        "exactly the budget",
+        {"bytes": 0.25},
+        {"a": {"bytes": 0.5, "lost": 0.5}, "b": {"bytes": 0.5, "lost": 1}, "c": {"bytes": 0.125, "lost": 9.0}},
+    )
+    ties = {
+        "a": {"bytes": 0.5, "lost": 1.0},
+        "b": {"bytes": 0.5, "lost": 1.0},
+        "c": {"bytes": 0.25, "lost": 2.0},
+        "d": {"bytes": 0.25, "lost": 2.0},
+    }
     yield case("ties", {"bytes": 0.5}, ties)
     yield case("ties", {"bytes": 0.25}, ties)
-    yield case("a step that gains, one that costs time", {"bytes": 0.6, "ms": 1.0},
-               {"teach": {"bytes": 1.0, "ms": 1.0, "lost": -2.0}, "pack": {"bytes": 0.5, "ms": 1.5, "lost": 0.25},
-                "cut": {"bytes": 0.5, "ms": 0.5, "lost": 3.0}})
-    yield case("a step that gains, one that costs time", {"bytes": 1.0},
-               {"teach": {"bytes": 1.0, "lost": -1.5}, "cut": {"bytes": 0.5, "lost": 1.0}})
+    yield case(
+        "a step that gains, one that costs time",
+        {"bytes": 0.6, "ms": 1.0},
+        {
+            "teach": {"bytes": 1.0, "ms": 1.0, "lost": -2.0},
+            "pack": {"bytes": 0.5, "ms": 1.5, "lost": 0.25},
+            "cut": {"bytes": 0.5, "ms": 0.5, "lost": 3.0},
+        },
+    )
+    yield case(
+        "a step that gains, one that costs time",
+        {"bytes": 1.0},
+        {"teach": {"bytes": 1.0, "lost": -1.5}, "cut": {"bytes": 0.5, "lost": 1.0}},
+    )
     yield case("nothing fits", {"bytes": 0.01, "ms": 0.5}, _options(draw, names[:2]))
     yield case("nothing fits", {"bytes": 0.6}, {"cut": {"bytes": 0.5, "lost": 1.0}, "pack": {"bytes": 0.75, "lost": 0}})
 
@@ -155,15 +177,24 @@ def choose(rows: list[dict], budget: dict[str, float]) -> str | None:
 
 def _rows(draw, count):
     """Models whose qualities often tie."""
-    return [{"name": f"model {place}", "quality": draw.integer(80, 84) / 1.0, "bytes": draw.integer(5, 90),
-             "ms": draw.integer(4, 40) / 2} for place in range(count)]
+    return [
+        {
+            "name": f"model {place}",
+            "quality": draw.integer(80, 84) / 1.0,
+            "bytes": draw.integer(5, 90),
+            "ms": draw.integer(4, 40) / 2,
+        }
+        for place in range(count)
+    ]
 
 
 @choose.cases
 def _(draw):
-    printed = [{"name": "teacher", "quality": 86.0, "bytes": 90, "ms": 40.0},
-               {"name": "int8", "quality": 85.5, "bytes": 23, "ms": 18.0},
-               {"name": "student", "quality": 85.5, "bytes": 60, "ms": 12.0}]
+    printed = [
+        {"name": "teacher", "quality": 86.0, "bytes": 90, "ms": 40.0},
+        {"name": "int8", "quality": 85.5, "bytes": 23, "ms": 18.0},
+        {"name": "student", "quality": 85.5, "bytes": 60, "ms": 12.0},
+    ]
     yield case("the printed example", printed, {"ms": 20.0}, visible=True)
     yield case("the best that fits", printed, {"bytes": 60, "ms": 12.0})
     yield case("the best that fits", _rows(draw, 12), {"bytes": 60, "ms": 15.0})
@@ -355,8 +386,10 @@ question(
     C=("It grew, because words are missing.", "Missing words are read as one unknown word. That costs no time."),
     D=("That depends on the batch size.", "At every batch size each token looks up one row."),
     hint="What does the model do with a table of word vectors, and how often?",
-    steps=["Each token reads one row of the table: a copy of a few hundred numbers.",
-           "The matrix products of the layers are thousands of times as much work, and none of them changed."],
+    steps=[
+        "Each token reads one row of the table: a copy of a few hundred numbers.",
+        "The matrix products of the layers are thousands of times as much work, and none of them changed.",
+    ],
 )
 
 question(
@@ -365,15 +398,22 @@ question(
     "together leave about 19 %. Leaving out half of the words as well halves the table, which is half of the teacher's "
     "bytes. Why is the file of all three smaller than half of 19 %, or larger?",
     A=("It is exactly half: shares multiply.", "They multiply only where each step cuts the same share of every part."),
-    B=("Smaller: three steps always gain more than two.",
-       "More steps leave less, but how much less follows from the parts, not from the number of steps."),
-    C=("Larger: without half of the layers the table is two thirds of what is left, and half of it goes, a third.",
-       "Count the parts: layers 0.25, table 0.5 of the teacher. Then the table 0.25: 0.5 is left of 0.75.", True),
+    B=(
+        "Smaller: three steps always gain more than two.",
+        "More steps leave less, but how much less follows from the parts, not from the number of steps.",
+    ),
+    C=(
+        "Larger: without half of the layers the table is two thirds of what is left, and half of it goes, a third.",
+        "Count the parts: layers 0.25, table 0.5 of the teacher. Then the table 0.25: 0.5 is left of 0.75.",
+        True,
+    ),
     D=("Larger: INT8 cannot be applied to a table.", "It can, and was counted in the 25 %."),
     hint="Write down the layers and the table as shares of the teacher's file, before and after each step.",
-    steps=["Teacher: layers 0.5, table 0.5. Half of the layers: 0.25 + 0.5 = 0.75.",
-           "Half of the table: 0.25 + 0.25 = 0.5, which is two thirds of 0.75 and not a half.",
-           "INT8 then takes a quarter of each part: 0.19 becomes 0.125, not 0.094."],
+    steps=[
+        "Teacher: layers 0.5, table 0.5. Half of the layers: 0.25 + 0.5 = 0.75.",
+        "Half of the table: 0.25 + 0.25 = 0.5, which is two thirds of 0.75 and not a half.",
+        "INT8 then takes a quarter of each part: 0.19 becomes 0.125, not 0.094.",
+    ],
 )
 
 question(
@@ -383,11 +423,16 @@ question(
     A=("Train for longer at the end.", "Perhaps one of the steps is wrong altogether. Find out which before you pay."),
     B=("Take a smaller rate of each of the five.", "That costs size everywhere to mend what one step may have broken."),
     C=("Go back to four bits instead of eight.", "Fewer bits lose more, not less."),
-    D=("Take the steps one after the other, and judge after each.",
-       "The row in which the accuracy falls names the step, and often the reason.", True),
+    D=(
+        "Take the steps one after the other, and judge after each.",
+        "The row in which the accuracy falls names the step, and often the reason.",
+        True,
+    ),
     hint="Which question can one number at the end not answer?",
-    steps=["One number says that something is wrong, not what.",
-           "With a number after each step the step that did it stands in the table."],
+    steps=[
+        "One number says that something is wrong, not what.",
+        "With a number after each step the step that did it stands in the table.",
+    ],
 )
 
 question(
@@ -405,8 +450,11 @@ question(
     "5",
     "The words were trimmed by a sample of sport pages. On a test set of sport pages nothing is lost. What follows?",
     A=("The words that went were not needed.", "Not for sport. On politics they may carry the topic."),
-    B=("Nothing about other topics: what chose the words also judged them.",
-       "Choose and judge on what the model will meet, and on texts that did not choose.", True),
+    B=(
+        "Nothing about other topics: what chose the words also judged them.",
+        "Choose and judge on what the model will meet, and on texts that did not choose.",
+        True,
+    ),
     C=("A test set should be larger.", "A larger set of sport pages says the same."),
     D=("The model should be distilled again.", "Before you mend anything, measure on texts like those to come."),
     hint="What do the sample and the test set have in common that real use does not?",
@@ -419,13 +467,18 @@ question(
     "distilled from a large teacher with few pairs. What does this control say?",
     A=("Distillation does not work.", "With the same few pairs and no teacher the small model is far worse."),
     B=("The measurement must be wrong.", "Both can be right: the two had different data."),
-    C=("Where translated pairs are plentiful, the small model may need no teacher; where they are few, the teacher's "
-       "translations take their place.",
-       "Compare at equal data: a control shows what the method adds, and where.", True),
+    C=(
+        "Where translated pairs are plentiful, the small model may need no teacher; where they are few, the teacher's "
+        "translations take their place.",
+        "Compare at equal data: a control shows what the method adds, and where.",
+        True,
+    ),
     D=("Large models are of no use.", "Somebody has to translate the phrases for which there is no translation."),
     hint="Compare what each of the models was allowed to see.",
-    steps=["From scratch with few pairs: far behind. From scratch with all pairs: close.",
-           "So the teacher stands in for pairs that one does not have."],
+    steps=[
+        "From scratch with few pairs: far behind. From scratch with all pairs: close.",
+        "So the teacher stands in for pairs that one does not have.",
+    ],
 )
 
 question(

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from quizzes.grading.submission import MAX_NOTEBOOK_BYTES, Unreadable
 
-MAX_DIRECTORY_BYTES = 32 * 2**20            # of a class's zip: some 300,000 files
-MAX_OWN_DIRECTORY_BYTES = 2**20             # of a student's zip
+MAX_DIRECTORY_BYTES = 32 * 2**20  # of a class's zip: some 300,000 files
+MAX_OWN_DIRECTORY_BYTES = 2**20  # of a student's zip
 END, END_64 = b"PK\x05\x06", b"PK\x06\x07"
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -56,7 +56,7 @@ class Archive:
         except Unreadable:
             stream.close()
             raise
-        except Exception as error:                      # zipfile raises a dozen kinds for damaged files
+        except Exception as error:  # zipfile raises a dozen kinds for damaged files
             stream.close()
             raise Unreadable("is not a zip, or a damaged one") from error
 

@@ -23,7 +23,7 @@ from quizzes.grading.sandbox import Bubblewrap, Limits
 from quizzes.grading.schedule import Here, Processes
 
 SEED = 20
-COPIES = 5                                  # of each, so that a quick grader has something to do
+COPIES = 5  # of each, so that a quick grader has something to do
 WARMING = 4
 LIMIT_SECONDS = 10.0
 NAME = "course grade"
@@ -49,18 +49,24 @@ class Figures:
     def row(self) -> dict[str, str | int | float]:
         """A line of the table."""
         return {
-            "grader": self.grader, "submissions": self.what, "workers": self.workers,
-            "start (s)": round(self.start, 1), "work on each (s)": round(self.work, 3),
-            "waiting in all (s)": round(self.waiting, 1), "a minute": round(60 / self.work, 1),
-        }  # fmt: skip
+            "grader": self.grader,
+            "submissions": self.what,
+            "workers": self.workers,
+            "start (s)": round(self.start, 1),
+            "work on each (s)": round(self.work, 3),
+            "waiting in all (s)": round(self.waiting, 1),
+            "a minute": round(60 / self.work, 1),
+        }
 
 
 def run(workers: int, say: Callable[[str], None], kinds: dict = PEERS) -> list[Figures]:
     """Measure; this grader before, between and after the others. say: told what is found, line by line."""
     students = list(bench_class.submissions())
     well = fnmatch.filter(students, WELL)
-    say(f"{len(students)} submissions of {len(lesson(LESSON).exercises)} torch exercises: {bench_class.composition()}; "
-        f"at most {LIMIT_SECONDS:g} s for an exercise; {measure.machine()}")
+    say(
+        f"{len(students)} submissions of {len(lesson(LESSON).exercises)} torch exercises: {bench_class.composition()}; "
+        f"at most {LIMIT_SECONDS:g} s for an exercise; {measure.machine()}"
+    )
     found: list[Figures] = []
 
     def note(figures: Figures) -> Figures:
@@ -83,9 +89,11 @@ def run(workers: int, say: Callable[[str], None], kinds: dict = PEERS) -> list[F
             ours.append(note(_ours(Path(scratch, f"after-{number}"), well, workers)))
             work = median(figures.work for figures in ours)
             same = all(abs(ours[0].points[student] - theirs.points[student]) < 0.02 for student in well)
-            say(f"{name}: {theirs.work / work:.0f} times as long for a well-behaved submission, "
+            say(
+                f"{name}: {theirs.work / work:.0f} times as long for a well-behaved submission, "
                 f"{theirs_mixed.work / mixed.work:.0f} times for one of all, here with {workers} workers; "
-                f"{'the same scores' if same else 'OTHER SCORES'} on the well-behaved ones")
+                f"{'the same scores' if same else 'OTHER SCORES'} on the well-behaved ones"
+            )
             lost = [student for student in students if theirs_mixed.points[student] < mixed.points[student] - 0.02]
             say(f"{name}: fewer points than here for {len(lost)} of {len(students)}: {', '.join(lost) or 'nobody'}")
     return found
@@ -115,8 +123,9 @@ def _ours(place: Path, students: list[str], workers: int) -> Figures:
     folder.grade(place / "class", gradebook, grader, done_now, judges)
     sandbox.close()
     entries = gradebook.entries()
-    waiting = sum(item.seconds for entry in entries if entry.student in loops
-                  for item in entry.verdicts if item.status == TIME)
+    waiting = sum(
+        item.seconds for entry in entries if entry.student in loops for item in entry.verdicts if item.status == TIME
+    )
     points = {everybody[entry.student]: entry.points for entry in entries}
     gradebook.close()
     what = "all" if set(students) == set(bench_class.submissions()) else "well-behaved"

@@ -21,7 +21,7 @@ BODIES = {
 }
 SORTS = {"right": 8, "partly right": 4, "raising": 2, "exiting": 2, "memory-eating": 2, "looping": 1, "empty": 1}
 WELL_BEHAVED = ("right", "partly right")
-ALL, WELL, NOBODY = "*", "well-*", "nobody"          # patterns of students' names
+ALL, WELL, NOBODY = "*", "well-*", "nobody"  # patterns of students' names
 
 
 @cache

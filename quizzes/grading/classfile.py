@@ -19,14 +19,28 @@ from quizzes.grading.names import Place, clean, folded
 
 # A roster's headings, folded, and the field they fill. Those of Canvas and Moodle are among them.
 HEADINGS = {
-    "name": "name", "student": "name", "fullname": "name", "studentname": "name",
-    "firstname": "first", "surname": "last", "lastname": "last",
-    "id": "id", "canvasid": "id", "sisuserid": "sis_id", "sisid": "sis_id",
-    "login": "login", "sisloginid": "login", "username": "login",
-    "email": "email", "emailaddress": "email", "number": "number", "idnumber": "number",
-    "section": "section", "extradays": "extra_days",
-}  # fmt: skip
-NOBODY = ("points possible", "student, test", "test student")           # rows that Canvas adds
+    "name": "name",
+    "student": "name",
+    "fullname": "name",
+    "studentname": "name",
+    "firstname": "first",
+    "surname": "last",
+    "lastname": "last",
+    "id": "id",
+    "canvasid": "id",
+    "sisuserid": "sis_id",
+    "sisid": "sis_id",
+    "login": "login",
+    "sisloginid": "login",
+    "username": "login",
+    "email": "email",
+    "emailaddress": "email",
+    "number": "number",
+    "idnumber": "number",
+    "section": "section",
+    "extradays": "extra_days",
+}
+NOBODY = ("points possible", "student, test", "test student")  # rows that Canvas adds
 
 
 class ClassFileError(ValueError):
@@ -101,7 +115,7 @@ class ClassFile:
         found: dict[str, Person | None] = {}
         for person in self.students:
             for key in set(filter(None, map(folded, _known_as(person)))):
-                found[key] = None if key in found else person           # two people of one name: neither
+                found[key] = None if key in found else person  # two people of one name: neither
         return found
 
     def person(self, place: Place) -> Person | None:
@@ -211,8 +225,11 @@ def _roster(text: str) -> ClassFile:
     rows = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count), strict=True)
     people = []
     for row in rows:
-        known = {HEADINGS[folded(name)]: (value or "").strip() for name, value in row.items()
-                 if isinstance(name, str) and isinstance(value, str | None) and folded(name) in HEADINGS}
+        known = {
+            HEADINGS[folded(name)]: (value or "").strip()
+            for name, value in row.items()
+            if isinstance(name, str) and isinstance(value, str | None) and folded(name) in HEADINGS
+        }
         both = " ".join(filter(None, (known.pop("first", ""), known.pop("last", ""))))
         known["name"] = known.get("name") or both
         if known["name"] and known["name"].lower() not in NOBODY:

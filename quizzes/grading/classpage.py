@@ -81,11 +81,20 @@ def page(gradebook: Gradebook) -> str:
         "missing": _missing_in_words(views),
     }
     unknown = sorted({grade.student for grade in found} - on_roster) if on_roster else []
-    return feedback.pages().get_template("report.html").render(
-        overview=overview, lessons=views, unread=unread, partly=[grade for grade in found if _is_partly_graded(grade)],
-        unknown=unknown, changed=[(name_of(item.person, group), item) for item in gradebook.overrides()],
-        everybody=_everybody(found, numbers), boards=leaderboard.boards(gradebook),
-    )  # fmt: skip
+    return (
+        feedback.pages()
+        .get_template("report.html")
+        .render(
+            overview=overview,
+            lessons=views,
+            unread=unread,
+            partly=[grade for grade in found if _is_partly_graded(grade)],
+            unknown=unknown,
+            changed=[(name_of(item.person, group), item) for item in gradebook.overrides()],
+            everybody=_everybody(found, numbers),
+            boards=leaderboard.boards(gradebook),
+        )
+    )
 
 
 def write(gradebook: Gradebook, out: Path) -> Path:
@@ -121,10 +130,19 @@ def _lesson(number: str, found: list[Grade]) -> LessonView:
     done = [grade for grade in found if not grade.missing or grade.override]
     points = [grade.points for grade in done] or [0.0]
     return LessonView(
-        number, feedback.title(number), found[0].counts, len(done), statistics.median(points), min(points), max(points),
-        max(grade.max_points for grade in found), _bands(done), _items(done), _mistakes(done),
+        number,
+        feedback.title(number),
+        found[0].counts,
+        len(done),
+        statistics.median(points),
+        min(points),
+        max(points),
+        max(grade.max_points for grade in found),
+        _bands(done),
+        _items(done),
+        _mistakes(done),
         sorted({grade.student for grade in found if grade.entry is None and not grade.override}),
-    )  # fmt: skip
+    )
 
 
 def _bands(found: list[Grade]) -> list[Band]:
@@ -135,7 +153,7 @@ def _bands(found: list[Grade]) -> list[Band]:
     return [
         Band(f"{band * width}–{(band + 1) * width} %", counts[band], round(100 * counts[band] / longest))
         for band in range(BANDS)
-    ]  # fmt: skip
+    ]
 
 
 def _items(found: list[Grade]) -> list[ItemView]:
@@ -147,21 +165,25 @@ def _items(found: list[Grade]) -> list[ItemView]:
     for name, items in by_name.items():
         verdicts = [item.verdict for item in items if item.verdict]
         troubles = Counter(verdict.status for verdict in verdicts if _is_trouble(verdict, QUIET))
-        views.append(ItemView(
-            name,
-            sum(verdict.status != "not attempted" for verdict in verdicts),
-            sum(item.points >= item.max_points for item in items),
-            statistics.mean(item.points / item.max_points if item.max_points else 0.0 for item in items),
-            ", ".join(f"{status}: {count}" for status, count in troubles.most_common()),
-        ))  # fmt: skip
+        views.append(
+            ItemView(
+                name,
+                sum(verdict.status != "not attempted" for verdict in verdicts),
+                sum(item.points >= item.max_points for item in items),
+                statistics.mean(item.points / item.max_points if item.max_points else 0.0 for item in items),
+                ", ".join(f"{status}: {count}" for status, count in troubles.most_common()),
+            )
+        )
     return views
 
 
 def _mistakes(found: list[Grade]) -> list[MistakeView]:
     made = Counter(
-        (item.name, item.verdict.mistake) for grade in found for item in grade.items
+        (item.name, item.verdict.mistake)
+        for grade in found
+        for item in grade.items
         if item.verdict and item.verdict.mistake
-    )  # fmt: skip
+    )
     return [MistakeView(name, text, count) for (name, text), count in made.most_common(MOST_MISTAKES)]
 
 
@@ -180,12 +202,14 @@ def _everybody(found: list[Grade], numbers: list[str]) -> list[dict]:
     rows = []
     for student, mine in by_student.items():
         counting = [grade for grade in mine.values() if grade.counts]
-        rows.append({
-            "student": student,
-            "cells": [_cell(mine.get(number)) for number in numbers],
-            "total": round(sum(grade.points for grade in counting), 2),
-            "most": sum(grade.max_points for grade in counting),
-        })  # fmt: skip
+        rows.append(
+            {
+                "student": student,
+                "cells": [_cell(mine.get(number)) for number in numbers],
+                "total": round(sum(grade.points for grade in counting), 2),
+                "most": sum(grade.max_points for grade in counting),
+            }
+        )
     return rows
 
 

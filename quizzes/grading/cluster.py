@@ -10,7 +10,7 @@ from quizzes.grading.grader import Grader
 from quizzes.grading.schedule import LOST, Done, Event, Task, judged
 from quizzes.grading.tables import Verdict
 
-AHEAD = 2                                   # tasks on their way for each thread of the cluster
+AHEAD = 2  # tasks on their way for each thread of the cluster
 CONNECT_SECONDS = 30
 _own = threading.local()
 
@@ -54,7 +54,7 @@ class Cluster:
             yield from ((number, event) for event in events)
 
     def _submit(self, key: str, task: Task):
-        with warnings.catch_warnings():             # a model goes along with its notebook: some 10 MB, once
+        with warnings.catch_warnings():  # a model goes along with its notebook: some 10 MB, once
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
             return self.client.submit(judged_there, self.grader, task, key=key, pure=False)
 

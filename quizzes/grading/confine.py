@@ -12,7 +12,7 @@ NEW_FILES, NEW_IPC, NEW_USER, NEW_PROCESSES, NEW_NETWORK = 0x20000, 0x8000000, 0
 READ_ONLY, NO_SETUID, NO_DEVICES, NO_PROGRAMS = 1, 2, 4, 8
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
 SIGKILL, SECCOMP_MODE_FILTER, CAPABILITIES_VERSION_3 = 9, 2, 0x20080522
-HUGE_PAGE, MADV_COLLAPSE = 2**21, 25                                       # Linux 6.1
+HUGE_PAGE, MADV_COLLAPSE = 2**21, 25  # Linux 6.1
 MOST_FILES = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -85,7 +85,7 @@ def drop_rights(forbidden: bytes) -> None:
     """No capability, no way to gain one, and none of the calls that this seccomp program forbids."""
     last = 63
     for capability in range(last + 1):
-        if _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:          # the kernel knows no more of them
+        if _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:  # the kernel knows no more of them
             break
     header = struct.pack("Ii", CAPABILITIES_VERSION_3, 0)
     call("capset", header, bytes(24))

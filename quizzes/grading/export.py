@@ -49,8 +49,10 @@ def write_canvas(gradebook: Gradebook, path: Path) -> Exported:
     known = {student: _known_to_canvas(mine) for student, mine in students.items()}
     left_out = tuple(student for student, (*keys, _) in known.items() if group.students and not any(keys))
     if len(left_out) == len(students):
-        raise ExportError("Canvas finds people by id, sis_id or login, and nobody here has one; give them in the class "
-                          "file's students, or give --class the CSV that Canvas's gradebook exports")
+        raise ExportError(
+            "Canvas finds people by id, sis_id or login, and nobody here has one; give them in the class "
+            "file's students, or give --class the CSV that Canvas's gradebook exports"
+        )
     possible = {grade.lesson: number(grade.max_points) for mine in students.values() for grade in mine.values()}
     rows = [[*CANVAS, *(_column(group, lesson) for lesson in lessons)]]
     rows.append(["    Points Possible", "", "", "", "", *(possible[lesson] for lesson in lessons)])
@@ -83,8 +85,10 @@ def write_moodle(gradebook: Gradebook, path: Path) -> Exported:
     if not any(people.values()):
         key, known = "login", {name: name for name in students}
     else:
-        keys = {key: {name: getattr(person, key) for name, person in people.items() if person and getattr(person, key)}
-                for key in MOODLE}
+        keys = {
+            key: {name: getattr(person, key) for name, person in people.items() if person and getattr(person, key)}
+            for key in MOODLE
+        }
         key = max(keys, key=lambda key: len(keys[key]))
         known = keys[key]
         if not known:

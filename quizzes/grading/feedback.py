@@ -21,7 +21,7 @@ from quizzes.grading.verdicts import measured_of
 from quizzes.hand_ins import HandIn
 
 FOLDER = "feedback"
-UNREAD = "hand-in"                          # the page of what belongs to no lesson
+UNREAD = "hand-in"  # the page of what belongs to no lesson
 SAYS = {
     "wrong": "It ran, and some of its answers are not what was asked for.",
     "raised": "It raised an exception.",
@@ -67,9 +67,12 @@ class Shown:
 def pages() -> jinja2.Environment:
     """The templates. Everything put into one is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     environment.filters["points"] = lambda value: f"{value:g}"
     environment.filters["moment"] = lambda text: datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M UTC")
     return environment
@@ -96,8 +99,10 @@ def page(grade: Grade) -> str:
         ("Questions", [view for item, view in both if item.kind == "question"]),
     ]
     graded = bool(grade.max_points)
-    return pages().get_template("feedback.html").render(
-        title=title(grade.lesson), student=grade.student, grade=grade, sections=sections, graded=graded
+    return (
+        pages()
+        .get_template("feedback.html")
+        .render(title=title(grade.lesson), student=grade.student, grade=grade, sections=sections, graded=graded)
     )
 
 
@@ -149,10 +154,15 @@ def _exercise(lesson: str, item: Item) -> dict:
         says = f"{says} ({verdict.detail})"
     exercise = _quiz(lesson).exercises.get(item.name) if _quiz(lesson) else None
     return {
-        "says": says, "mistake": verdict.mistake, "call": verdict.call, "expected": verdict.expected,
-        "got": verdict.got, "parts": tuple(verdict.parts_wrong.splitlines()), "hint": exercise.hint if exercise else "",
+        "says": says,
+        "mistake": verdict.mistake,
+        "call": verdict.call,
+        "expected": verdict.expected,
+        "got": verdict.got,
+        "parts": tuple(verdict.parts_wrong.splitlines()),
+        "hint": exercise.hint if exercise else "",
         "reread": _section(lesson, item.name),
-    }  # fmt: skip
+    }
 
 
 def _question(lesson: str, item: Item) -> dict:

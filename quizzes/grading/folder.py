@@ -15,7 +15,7 @@ from quizzes.grading.submission import Submission, Unreadable
 from quizzes.grading.tables import Verdict
 from quizzes.model_tasks import rows_sha256
 
-AGAIN = (LOST, FAULT)                       # the machine's fault or the grader's, so another run may do better
+AGAIN = (LOST, FAULT)  # the machine's fault or the grader's, so another run may do better
 
 
 def grade(
@@ -76,12 +76,19 @@ def _entry(hand_in: HandedIn, source: str, gradebook: Gradebook, grader: Grader)
     content = text(hand_in.problem)
     if hand_in.submission is not None:
         content = hand_in.submission.sha256
-        if hand_in.submission.models and grader.texts:          # judged on other texts it is judged anew
+        if hand_in.submission.models and grader.texts:  # judged on other texts it is judged anew
             content = digest(content, rows_sha256(grader.texts))
     return gradebook.open(
-        hand_in.student, hand_in.lesson, hand_in.notebook, content, grader.questions_count, source=source,
-        canvas_id=hand_in.canvas_id, handed_in=hand_in.handed_in, late=hand_in.late,
-    )  # fmt: skip
+        hand_in.student,
+        hand_in.lesson,
+        hand_in.notebook,
+        content,
+        grader.questions_count,
+        source=source,
+        canvas_id=hand_in.canvas_id,
+        handed_in=hand_in.handed_in,
+        late=hand_in.late,
+    )
 
 
 def _status(hand_in: HandedIn, entry: Entry) -> str:

@@ -15,7 +15,7 @@ from quizzes.grading.tables import Base, Entry, Override, Setting, Student, Verd
 
 FILE = "gradebook.sqlite"
 FORMAT = "2"
-MAX_TEXT = 15_000                           # characters; the smallest text column of the common databases holds 64 KB
+MAX_TEXT = 15_000  # characters; the smallest text column of the common databases holds 64 KB
 
 
 class GradebookError(RuntimeError):
@@ -50,7 +50,7 @@ class Gradebook:
         try:
             self.engine = create_engine(url)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            kind = url.partition(":")[0]                # what follows may hold a password
+            kind = url.partition(":")[0]  # what follows may hold a password
             raise GradebookError(f"{kind}: cannot be used as a database: {error}") from error
         shown = self.engine.url.render_as_string(hide_password=True)
         if self.engine.dialect.name == "sqlite":
@@ -97,8 +97,7 @@ class Gradebook:
         self.session.flush()
         return found
 
-    def open(self, student: str, lesson: str, notebook: str, sha256: str, questions_count: bool,
-             **known) -> Entry:
+    def open(self, student: str, lesson: str, notebook: str, sha256: str, questions_count: bool, **known) -> Entry:
         """The entry for a hand-in: as it was left when the content is the same, else a new one in its place.
 
         known: canvas_id, source, handed_in (a datetime or None), late. The same content never becomes later.
@@ -114,9 +113,15 @@ class Gradebook:
             entry = None
         if entry is None:
             entry = Entry(
-                person=person, key=key, lesson=text(lesson), notebook=text(notebook), sha256=content,
-                questions_count=questions_count, handed_in=moment, **known,
-            )  # fmt: skip
+                person=person,
+                key=key,
+                lesson=text(lesson),
+                notebook=text(notebook),
+                sha256=content,
+                questions_count=questions_count,
+                handed_in=moment,
+                **known,
+            )
             self.session.add(entry)
         else:
             entry.handed_in = min(filter(None, (entry.handed_in, moment)), default="")

@@ -15,8 +15,10 @@ from quizzes.grading.submission import Statement, Submission, Unreadable
 from quizzes.hand_ins import HandIn, Measured
 from quizzes.lessons import Lesson
 
-LEFT_OUT = ("by running code; the grader takes only imports, functions, classes and literal constants. Make it inside "
-            "the function.")
+LEFT_OUT = (
+    "by running code; the grader takes only imports, functions, classes and literal constants. Make it inside "
+    "the function."
+)
 MAX_FATAL_STATEMENTS = 5
 UNPARSED = "cannot be parsed"
 # What the worker may say of a call, and the word for it here; anything else it says is malformed.
@@ -190,8 +192,9 @@ class Grader:
         right = letter == question.right
         return Judgement("question", question.id, float(right), 1.0, "passed" if right else "wrong", letter)
 
-    def _timed(self, examination: Examination, exercise: Exercise,
-               visible: bool) -> tuple[list[Answer] | Judgement, float]:
+    def _timed(
+        self, examination: Examination, exercise: Exercise, visible: bool
+    ) -> tuple[list[Answer] | Judgement, float]:
         """Answers to the visible cases, or to the hidden ones, and the seconds that it took; or the verdict already."""
         start = time.perf_counter()
         return self._answers(examination, exercise, visible), time.perf_counter() - start
@@ -226,8 +229,16 @@ def _zero(exercise: Exercise, status: str, detail: str) -> Judgement:
 
 
 def _of_model(hand_in: HandIn, judged: Judged) -> Judgement:
-    return Judgement("exercise", hand_in.name, judged.points, hand_in.points, judged.status, judged.detail,
-                     seconds=judged.seconds, measured=judged.measured)
+    return Judgement(
+        "exercise",
+        hand_in.name,
+        judged.points,
+        hand_in.points,
+        judged.status,
+        judged.detail,
+        seconds=judged.seconds,
+        measured=judged.measured,
+    )
 
 
 def status_of(judgements: list[tuple[str, str, str]]) -> str:

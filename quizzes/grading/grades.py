@@ -10,7 +10,7 @@ from quizzes.grading.classfile import ClassFile, Person
 from quizzes.grading.gradebook import Gradebook
 from quizzes.grading.tables import Entry, Override, Student, Verdict
 
-WHOLE = "lesson"                            # an override of this item stands for the whole lesson
+WHOLE = "lesson"  # an override of this item stands for the whole lesson
 MISSING = "nothing handed in"
 DAY = timedelta(days=1)
 
@@ -44,9 +44,9 @@ class Grade:
     status: str
     counts: bool = True
     days_late: int = 0
-    penalty: float = 0.0                    # the share taken off for it
+    penalty: float = 0.0  # the share taken off for it
     items: tuple[Item, ...] = ()
-    override: Override | None = None        # of the whole lesson
+    override: Override | None = None  # of the whole lesson
     entry: Entry | None = None
     person: Person | None = None
     canvas_id: str = ""
@@ -83,14 +83,15 @@ def grades(gradebook: Gradebook) -> list[Grade]:
     group, entries = the_class(gradebook), gradebook.entries()
     people = group.by_name
     overrides: dict[tuple[str, str], dict[str, Override]] = {}
-    for item in gradebook.overrides():      # oldest first: of two for one item, under two names, the later counts
+    for item in gradebook.overrides():  # oldest first: of two for one item, under two names, the later counts
         overrides.setdefault((name_of(item.person, group), item.lesson), {})[item.item] = item
     given = {entry.lesson for entry in entries} | set(group.lessons)
     worth = {lesson: _worth(lesson, entries) for lesson in given | {lesson for _, lesson in overrides}}
     found = [
         _grade(entry, group, overrides.get(whose, {}), others)
-        for whose, mine in _by_person(entries, group).items() for entry, others in _counting(mine)
-    ]  # fmt: skip
+        for whose, mine in _by_person(entries, group).items()
+        for entry, others in _counting(mine)
+    ]
     there = {(grade.student, grade.lesson) for grade in found}
     wanted = [lesson for lesson in worth if lesson and group.rule(lesson).counts]
     for name in [*people, *{name for name, _ in overrides} - set(people)]:
@@ -140,10 +141,16 @@ def _items(entry: Entry, by_hand: dict[str, Override]) -> tuple[Item, ...]:
 
 def _by_hand_alone(lesson: str, by_hand: dict[str, Override], there: set[str]) -> list[Item]:
     return [
-        Item("question" if name.startswith("question ") else "exercise", name.removeprefix("question "),
-             item_worth(lesson, name), None, item)
-        for name, item in by_hand.items() if name not in there
-    ]  # fmt: skip
+        Item(
+            "question" if name.startswith("question ") else "exercise",
+            name.removeprefix("question "),
+            item_worth(lesson, name),
+            None,
+            item,
+        )
+        for name, item in by_hand.items()
+        if name not in there
+    ]
 
 
 def item_worth(lesson: str, name: str) -> float:
@@ -176,10 +183,20 @@ def _grade(entry: Entry, group: ClassFile, by_hand: dict[str, Override], others:
     if not rule.counts and entry.lesson:
         notes.append("does not count")
     return Grade(
-        person.name if person else entry.student, entry.lesson, round(points, 2), most, "; ".join(filter(None, notes)),
-        rule.counts, days, penalty, items, whole, entry, person,
+        person.name if person else entry.student,
+        entry.lesson,
+        round(points, 2),
+        most,
+        "; ".join(filter(None, notes)),
+        rule.counts,
+        days,
+        penalty,
+        items,
+        whole,
+        entry,
+        person,
         next((item.person.canvas_id for item in (entry, *others) if item.person.canvas_id), ""),
-    )  # fmt: skip
+    )
 
 
 def _absent(
@@ -189,8 +206,21 @@ def _absent(
     whole, items = by_hand.get(WHOLE), tuple(_by_hand_alone(lesson, by_hand, {WHOLE}))
     points = whole.points if whole else sum(item.points for item in items) * most / worth if worth else 0.0
     status = f"{MISSING}; changed by hand: {', '.join(by_hand)}" if by_hand else MISSING
-    return Grade(name, lesson, round(points, 2), most, status, True, 0, 0.0, items, whole, None, person,
-                 person.id if person else "")  # fmt: skip
+    return Grade(
+        name,
+        lesson,
+        round(points, 2),
+        most,
+        status,
+        True,
+        0,
+        0.0,
+        items,
+        whole,
+        None,
+        person,
+        person.id if person else "",
+    )
 
 
 def _lateness(entry: Entry, group: ClassFile, person: Person | None) -> tuple[int, float]:
@@ -203,6 +233,6 @@ def _lateness(entry: Entry, group: ClassFile, person: Person | None) -> tuple[in
         allowed = timedelta(days=extra, minutes=group.late.grace_minutes)
         over = datetime.fromisoformat(entry.handed_in).astimezone(UTC) - due.astimezone(UTC) - allowed
         days = max(0, math.ceil(over / DAY))
-    elif entry.late and extra < 1:          # Canvas says late and not by how much: one day, which an extra day covers
+    elif entry.late and extra < 1:  # Canvas says late and not by how much: one day, which an extra day covers
         days = 1
     return days, min(days * group.late.per_day, group.late.at_most, 100.0) / 100

@@ -11,8 +11,8 @@ from quizzes.grading.model_files import ENDING, with_models
 from quizzes.grading.submission import Submission, Unreadable, lesson_in_name, parse
 
 NOTHING = "no notebook handed in"
-MAX_OWN_BYTES = 200 * 2**20                 # out of one student's zip
-MAX_NOTEBOOKS = 60                          # of one student, so that nobody makes the class wait
+MAX_OWN_BYTES = 200 * 2**20  # out of one student's zip
+MAX_NOTEBOOKS = 60  # of one student, so that nobody makes the class wait
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class HandedIn:
     problem: str = ""
     others: tuple[str, ...] = ()
     handed_in: datetime | None = None
-    late: bool = False                  # the system says so, without saying by how much
+    late: bool = False  # the system says so, without saying by how much
     canvas_id: str = ""
 
 
@@ -104,18 +104,24 @@ def _is_wanted(name: str) -> bool:
 
 def _known_lesson(name: str) -> str:
     """The lesson in the name of a file that cannot be read; none for a number that the course lacks."""
-    number = lesson_in_name(name)           # as a lesson, any number would be owed by everybody on the roster
+    number = lesson_in_name(name)  # as a lesson, any number would be owed by everybody on the roster
     return number if number in lessons.numbers() else ""
 
 
 def _read(student: str, found: File) -> HandedIn:
     try:
         submission = parse(found.read(), found.name)
-        if submission.lesson is None:                   # nothing in the notebook says: then its folder may
+        if submission.lesson is None:  # nothing in the notebook says: then its folder may
             submission.lesson = next(filter(None, map(lesson_in_name, found.place.file.split("/")[:-1])), None)
     except Unreadable as error:
-        return HandedIn(student, _known_lesson(found.name), found.shown, problem=f"{found.name} {error}",
-                        handed_in=found.changed, late=found.place.late)
+        return HandedIn(
+            student,
+            _known_lesson(found.name),
+            found.shown,
+            problem=f"{found.name} {error}",
+            handed_in=found.changed,
+            late=found.place.late,
+        )
     problem = ""
     if submission.lesson is None:
         problem = "names no lesson: neither its metadata nor its file name, which should begin as 01_ does"

@@ -17,9 +17,9 @@ from quizzes.grading.names import Place
 from quizzes.grading.submission import Unreadable, load
 
 A_LINK = "is a link, not a folder"
-NOTEBOOKS = (".ipynb", ".ipynb.json", ".ipynb.txt")         # some browsers add an ending of their own
+NOTEBOOKS = (".ipynb", ".ipynb.json", ".ipynb.txt")  # some browsers add an ending of their own
 MAX_DEPTH = 6
-MAX_FILES = 2_000                                           # looked at for one student, folders included
+MAX_FILES = 2_000  # looked at for one student, folders included
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ def _apart(files: list[File]) -> list[File]:
     shared = {name for name, ids in numbers.items() if len(ids - {""}) > 1}
     return [
         replace(found, place=replace(found.place, student=f"{found.place.student} ({found.place.moodle_id})"))
-        if found.place.student in shared and found.place.moodle_id else found
+        if found.place.student in shared and found.place.moodle_id
+        else found
         for found in files
-    ]  # fmt: skip
+    ]
 
 
 def _folder(root: Path) -> list[File]:
@@ -124,9 +125,7 @@ def _listed(parts: tuple[str, ...], path: Path, root: Path) -> File:
 def _place(parts: tuple[str, ...]) -> Place:
     """Whose file this is: as Canvas or Moodle say, else by the first folder, else by the file's own name."""
     stem = parts[0].split(".")[0]
-    return names.place(parts) or Place(
-        names.clean(parts[0] if parts[1:] else stem), "/".join(parts[1:]) or parts[0]
-    )
+    return names.place(parts) or Place(names.clean(parts[0] if parts[1:] else stem), "/".join(parts[1:]) or parts[0])
 
 
 def _changed(path: Path) -> datetime | None:
@@ -196,6 +195,7 @@ def is_notebook(name: str) -> bool:
 
 def refuse(why: str) -> Callable[[], bytes]:
     """A way to read what cannot be read: it says why."""
+
     def read() -> bytes:
         raise Unreadable(why)
 

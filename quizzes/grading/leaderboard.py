@@ -40,7 +40,7 @@ class Board:
 def boards(gradebook: Gradebook) -> list[Board]:
     """A board for each hand-in for which somebody's model could be measured."""
     found: dict[tuple[str, str], list[tuple[Grade, Verdict]]] = {}
-    for grade in grades(gradebook):         # where people have the names that they have everywhere else
+    for grade in grades(gradebook):  # where people have the names that they have everywhere else
         for verdict in grade.entry.verdicts if grade.entry else ():
             if verdict.model is not None:
                 found.setdefault((grade.lesson, verdict.item), []).append((grade, verdict))
@@ -59,7 +59,7 @@ def _board(hand_in: HandIn, pairs: list[tuple[Grade, Verdict]]) -> Board:
 
     ranked, rows = sorted(pairs, key=lambda pair: (merit(pair), pair[0].student)), []
     for grade, verdict in ranked:
-        place = 1 + sum(merit(other) < merit((grade, verdict)) for other in ranked)      # equals share a place
+        place = 1 + sum(merit(other) < merit((grade, verdict)) for other in ranked)  # equals share a place
         rows.append(_row(place, hand_in, grade, verdict))
     return Board(f"{hand_in.name} ({hand_in.kept_of})", tuple(rows))
 
@@ -67,10 +67,18 @@ def _board(hand_in: HandIn, pairs: list[tuple[Grade, Verdict]]) -> Board:
 def _row(place: int, hand_in: HandIn, grade: Grade, verdict: Verdict) -> Row:
     found = measured_of(verdict)
     value, low, high = hand_in.quality(found.quality, found.low, found.high)
-    return Row((
-        str(place), grade.student, verdict.status, f"{found.bytes:,}", value, f"{low} to {high}",
-        hand_in.figure(found.kept), f"{found.throughput:,.0f}/s",
-    ))  # fmt: skip
+    return Row(
+        (
+            str(place),
+            grade.student,
+            verdict.status,
+            f"{found.bytes:,}",
+            value,
+            f"{low} to {high}",
+            hand_in.figure(found.kept),
+            f"{found.throughput:,.0f}/s",
+        )
+    )
 
 
 def write(gradebook: Gradebook, out: Path) -> Path | None:

@@ -12,9 +12,9 @@ from quizzes.grading.submission import Submission
 from quizzes.hand_ins import NO_TIER, HandIn, Measured
 from quizzes.model_tasks import HeldOut
 
-REFUSED = "refused"                         # it was looked into, and may not be run
-UNUSABLE = "cannot be run"                  # it failed on the public sample
-CPU_FACTOR = 12                             # a model computes a thousand answers, an exercise a few
+REFUSED = "refused"  # it was looked into, and may not be run
+UNUSABLE = "cannot be run"  # it failed on the public sample
+CPU_FACTOR = 12  # a model computes a thousand answers, an exercise a few
 MOST_MEMORY_BYTES = 2 * 2**30
 ANSWER_BYTES = 8 * 2**20
 # What the runner may say, and the word for it here, on the sample and on hidden data; anything else is malformed.
@@ -47,10 +47,12 @@ class ModelJudge:
     def __init__(self, seed: int, sandbox, limits: Limits, texts: tuple = ()):
         self.seed, self.sandbox, self.texts = seed, sandbox, texts
         self.limits = replace(
-            limits, cpu_seconds=CPU_FACTOR * limits.cpu_seconds, answer_bytes=ANSWER_BYTES,
+            limits,
+            cpu_seconds=CPU_FACTOR * limits.cpu_seconds,
+            answer_bytes=ANSWER_BYTES,
             wall_seconds=limits.wall_seconds and CPU_FACTOR * limits.wall_seconds,
             memory_bytes=min(2 * limits.memory_bytes, MOST_MEMORY_BYTES),
-        )  # fmt: skip
+        )
         self._held: dict[str, HeldOut] = {}
 
     def held(self, task: str) -> HeldOut:
@@ -93,7 +95,7 @@ class ModelJudge:
             worker.close()
         try:
             return safetensors.numpy.load(answer), seconds
-        except Exception as error:          # whatever the bytes are, they are no reason to stop
+        except Exception as error:  # whatever the bytes are, they are no reason to stop
             raise Stopped(MALFORMED, f"{type(error).__name__} while it was read") from error
 
     def _measured(self, hand_in: HandIn, files: list[bytes], answers: dict, seconds: float) -> Measured:

@@ -30,7 +30,7 @@ class Place:
     canvas_id: str = ""
     moodle_id: str = ""
     late: bool = False
-    canvas: bool = False                    # named by Canvas, which tells no time, also where it hides who it is
+    canvas: bool = False  # named by Canvas, which tells no time, also where it hides who it is
 
 
 def clean(name: str) -> str:

@@ -17,7 +17,7 @@ import sys
 
 REQUEST_BYTES = 65536
 MOST_DESCRIPTORS = 1024
-LAST_SECONDS = 1.0                     # between the end of a conversation and the end of the process
+LAST_SECONDS = 1.0  # between the end of a conversation and the end of the process
 
 
 def load_by_path(name: str, path: str):
@@ -37,7 +37,7 @@ class Nursery:
         self.forbidden = base64.b64decode(options["forbidden"])
         self.own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY) if self.walls else None
         self.children: dict[int, int] = {}
-        self.leaving: list[int] = []                                   # killed, and perhaps not gone yet
+        self.leaving: list[int] = []  # killed, and perhaps not gone yet
 
     def begin(self, number: int, limits: dict, descriptors: list[int]) -> dict:
         """Fork a worker that talks through the first descriptor and joins the group behind the second, if any."""
@@ -114,7 +114,7 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
-    needed = dict.fromkeys(("worker", "confine", options["serves"]))        # `runner` finds what it shares in `worker`
+    needed = dict.fromkeys(("worker", "confine", options["serves"]))  # `runner` finds what it shares in `worker`
     loaded = {name: load_by_path(name, options[name]) for name in needed}
     serving = loaded[options["serves"]]
     serving.warm(options)

@@ -25,7 +25,7 @@ from quizzes.checks import AnswerKey
 from quizzes.grading.bench_class import LESSON, looping, stub, submissions, waiting_tests
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 10                               # limits of an exercise that a whole submission gets where it has none
+PATIENCE = 10  # limits of an exercise that a whole submission gets where it has none
 HELPER = '''"""The tests of the bench: cases, expected values and the comparison."""
 import base64, json, pathlib
 from quizzes import checks, recipes, wire
@@ -111,8 +111,9 @@ class Peer:
         settings["PATH"] = f"{self.python.parent}{os.pathsep}{settings.get('PATH', os.defpath)}"
         limited = ["prlimit", f"--as={8 * 2**30}"] if sys.platform == "linux" else []
         command = [*limited, str(self.python), "-m", *arguments]
-        return subprocess.run(command, cwd=self.work, env=settings, capture_output=True, text=True, check=False,
-                              timeout=timeout)
+        return subprocess.run(
+            command, cwd=self.work, env=settings, capture_output=True, text=True, check=False, timeout=timeout
+        )
 
 
 def _fitting(pattern: str) -> list[str]:
@@ -155,8 +156,15 @@ class Nbgrader(Peer):
         nbformat.write(v4.new_notebook(cells=cells, metadata=kernel), folder / "lesson.ipynb")
 
     def _cell(self, source: str, name: str, solution: bool = False, points: float | None = None):
-        told = {"grade_id": name, "solution": solution, "grade": points is not None, "locked": not solution,
-                "schema_version": 3, "task": False, "cell_type": "code"}
+        told = {
+            "grade_id": name,
+            "solution": solution,
+            "grade": points is not None,
+            "locked": not solution,
+            "schema_version": 3,
+            "task": False,
+            "cell_type": "code",
+        }
         told |= {"points": points} if points is not None else {}
         return v4.new_code_cell(source, metadata={"nbgrader": told})
 
@@ -181,8 +189,15 @@ class Otter(Peer):
         (self.work / "tests").mkdir()
         for name, told in self.tests.items():
             groups = told["groups"]
-            cases = [{"code": f">>> from peer_tests import right\n>>> right({name}, {name!r}, {group!r})\nTrue",
-                      "hidden": False, "locked": False, "points": told["points"] / len(groups)} for group in groups]
+            cases = [
+                {
+                    "code": f">>> from peer_tests import right\n>>> right({name}, {name!r}, {group!r})\nTrue",
+                    "hidden": False,
+                    "locked": False,
+                    "points": told["points"] / len(groups),
+                }
+                for group in groups
+            ]
             suite = {"cases": cases, "scored": True, "setup": "", "teardown": "", "type": "doctest"}
             test = {"name": name, "points": None, "suites": [suite]}
             (self.work / "tests" / f"{name}.py").write_text(f"OK_FORMAT = True\ntest = {test!r}\n")
@@ -204,11 +219,18 @@ class Otter(Peer):
             out = self.work / "results" / student
             out.mkdir(parents=True, exist_ok=True)
             try:
-                self.command("otter", "run", "-a", "autograder.zip", "-o", str(out), f"{student}.ipynb",
-                             timeout=PATIENCE * self.seconds)
+                self.command(
+                    "otter",
+                    "run",
+                    "-a",
+                    "autograder.zip",
+                    "-o",
+                    str(out),
+                    f"{student}.ipynb",
+                    timeout=PATIENCE * self.seconds,
+                )
                 found = json.loads((out / "results.json").read_text())["tests"]
                 points[student] = sum(float(test.get("score", 0)) for test in found)
             except (subprocess.TimeoutExpired, OSError, ValueError, KeyError):
                 points[student] = 0.0
         return Run(time.perf_counter() - begin, points)
-

@@ -12,7 +12,7 @@ import time
 from quizzes.grading.usage import Family
 
 LENGTH = struct.Struct("<Q")
-LOOK_SECONDS = (0.02, 0.2)                     # before the first look at a silent worker, and between two later
+LOOK_SECONDS = (0.02, 0.2)  # before the first look at a silent worker, and between two later
 PIECE_BYTES = 1 << 20
 
 TIME = "ran out of time"
@@ -36,7 +36,7 @@ class Watched:
     def __init__(self, channel: socket.socket, message_bytes: int, memory_bytes: int, group=None):
         self.channel, self.message_bytes, self.memory_bytes, self.group = channel, message_bytes, memory_bytes, group
         self.channel.setblocking(False)
-        self.waiting = bytearray()                                    # received, and not yet a whole message
+        self.waiting = bytearray()  # received, and not yet a whole message
         self.family: Family | None = None
         self.resident_at_rest = self.own_at_rest = self.members_at_rest = 0
         self.kills_before = group.kills() if group else 0
@@ -81,7 +81,7 @@ class Watched:
             except BlockingIOError:
                 select.select([], [self.channel], [], self.pause)
                 self._look()
-            except OSError:                           # it hung up; what it said before that may still be there
+            except OSError:  # it hung up; what it said before that may still be there
                 return
 
     def receive(self) -> bytes:

@@ -22,7 +22,7 @@ from quizzes.grading.unforked import alone
 from quizzes.grading.warm import Limits, Unavailable, Warm, Worker
 
 __all__ = ["Best", "Bubblewrap", "Limits", "Plain", "Unavailable", "Worker"]
-PYTHON_OPTIONS = ("-B", "-P", "-s", "-S")          # nothing but the standard library, and no bytecode written
+PYTHON_OPTIONS = ("-B", "-P", "-s", "-S")  # nothing but the standard library, and no bytecode written
 SETTINGS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # Memory in huge pages where the kernel has them: copying the tables of small ones is most of what a fork costs.
 SETTINGS |= {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -127,7 +127,7 @@ class Plain(Forking):
 
     def start(self, limits: Limits) -> Worker:
         """A worker that is ready to be asked. Raises Unavailable when it does not start."""
-        limits = replace(limits, processes=None)        # the limit would count everything this person has running
+        limits = replace(limits, processes=None)  # the limit would count everything this person has running
         if sys.platform == "linux":
             return super().start(limits)
         options = json.dumps(self._options() | {"answer_bytes": limits.answer_bytes})

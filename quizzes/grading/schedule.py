@@ -23,7 +23,7 @@ from quizzes.grading.verdicts import verdict_of
 
 ATTEMPTS = 3
 LAST_SECONDS = 2.0
-DEATHS = 7                                  # in a row, with nothing said between: then the fault is not a submission's
+DEATHS = 7  # in a row, with nothing said between: then the fault is not a submission's
 LOST = "not graded: the grading process ended again and again on it"
 FAULT = "not graded: the grader itself failed on it, please report this"
 
@@ -90,7 +90,7 @@ class _Process:
 
     def give(self, task: Task) -> None:
         self.task = task
-        with contextlib.suppress(OSError):            # it has died; that is noticed where its answers are read
+        with contextlib.suppress(OSError):  # it has died; that is noticed where its answers are read
             self.pipe.send_bytes(pickle.dumps(task))
 
 
@@ -121,7 +121,7 @@ class Processes:
                     yield from self._hear(busy[pipe], crew, ready, attempts)
         finally:
             for member in crew:
-                member.pipe.close()                     # who waits for work goes; who is at work is ended
+                member.pipe.close()  # who waits for work goes; who is at work is ended
             for member in crew:
                 member.process.join(timeout=LAST_SECONDS)
                 member.process.terminate()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 MAX_CELL_CHARACTERS = 100_000
 MAX_MAGIC_WORK = 200_000
-MAGIC = re.compile(r"\s*[%!?]|[^#'\"]*=\s*[%!]|.*\?\s*$")        # %time x, !ls, ?x, files = !ls, x?
+MAGIC = re.compile(r"\s*[%!?]|[^#'\"]*=\s*[%!]|.*\?\s*$")  # %time x, !ls, ?x, files = !ls, x?
 BOUND = re.compile(r"[\w\s,]+=(?=\s*[!%])")
-OWN_NAMES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)     # they bind for themselves
+OWN_NAMES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)  # they bind for themselves
 PYTHON_CELL_MAGICS = ("time", "timeit", "capture", "prun")
 
 
@@ -22,8 +22,8 @@ class Statement:
     binds: tuple[str, ...]
     line: int
     exercise: str | None = None
-    defines: bool = False               # a function, a class, or a name for one: what an exercise's answer can be
-    stub: bool = False                  # a function that does nothing yet
+    defines: bool = False  # a function, a class, or a name for one: what an exercise's answer can be
+    stub: bool = False  # a function that does nothing yet
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def read_cell(source: str, exercise: str | None = None) -> Cell:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")             # what a learner's literals look like is not the grader's affair
+            warnings.simplefilter("ignore")  # what a learner's literals look like is not the grader's affair
             source = _python(source)
             tree = ast.parse(source)
         # Encoded once: the tree counts in bytes, and a cell may hold thousands of statements.

@@ -11,8 +11,8 @@ from quizzes.grading import source
 from quizzes.grading.source import Statement, magic_work, read_cell
 
 MAX_NOTEBOOK_BYTES = 50 * 2**20
-MAX_CODE_CHARACTERS = 500_000               # in all cells together, and
-MAX_MAGIC_WORK = 1_000_000                  # for all their magics: reading a notebook takes seconds at most
+MAX_CODE_CHARACTERS = 500_000  # in all cells together, and
+MAX_MAGIC_WORK = 1_000_000  # for all their magics: reading a notebook takes seconds at most
 
 NO_FUNCTION = "no function of that name"
 STUB = "the stub is unchanged"
@@ -30,8 +30,8 @@ class Submission:
     lesson: str | None = None
     statements: list[Statement] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)          # exercise -> why its cell cannot be parsed
-    left_out: set[str] = field(default_factory=set)               # names that only code which never runs would bind
+    broken: dict[str, str] = field(default_factory=dict)  # exercise -> why its cell cannot be parsed
+    left_out: set[str] = field(default_factory=set)  # names that only code which never runs would bind
     models: dict[str, bytes | str] = field(default_factory=dict)  # a file beside it: its content, or what is wrong
 
     def answer_to(self, exercise: str) -> Statement | None:
@@ -119,7 +119,7 @@ def parse(data: bytes, name: str = "") -> Submission:
         raise Unreadable(f"has more than {MAX_CODE_CHARACTERS:,} characters of code")
     if sum(min(magic_work(_source(cell)), source.MAX_MAGIC_WORK) for cell in code) > MAX_MAGIC_WORK:
         raise Unreadable("has more magics and shell lines than are read")
-    if submission.lesson is None:                   # the notebook's own quiz = lesson("03") still says it
+    if submission.lesson is None:  # the notebook's own quiz = lesson("03") still says it
         asked = (re.search(r"""\blesson\(\s*["']([0-9]{2})["']""", _source(cell)) for cell in code)
         submission.lesson = next((match.group(1) for match in asked if match), None)
     for cell in code:

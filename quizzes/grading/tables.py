@@ -8,7 +8,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 Key, Word, Number = String(64), String(200), Double()
-Long = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")            # a roster may have more than 64 KB
+Long = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")  # a roster may have more than 64 KB
 
 
 class Base(DeclarativeBase):
@@ -42,13 +42,13 @@ class Entry(Base):
     __table_args__ = (UniqueConstraint("student_id", "key"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     student_id: Mapped[int] = mapped_column(ForeignKey("students.id"))
-    key: Mapped[str] = mapped_column(Key)                        # of lesson and notebook
+    key: Mapped[str] = mapped_column(Key)  # of lesson and notebook
     lesson: Mapped[str] = mapped_column(Key)
     notebook: Mapped[str]
     sha256: Mapped[str] = mapped_column(Key)
-    source: Mapped[str] = mapped_column(Key, default="")         # of the folder or zip it came from
-    handed_in: Mapped[str] = mapped_column(Key, default="")      # UTC, ISO 8601; empty when nobody knows
-    late: Mapped[bool] = mapped_column(default=False)            # said by the system that collected it
+    source: Mapped[str] = mapped_column(Key, default="")  # of the folder or zip it came from
+    handed_in: Mapped[str] = mapped_column(Key, default="")  # UTC, ISO 8601; empty when nobody knows
+    late: Mapped[bool] = mapped_column(default=False)  # said by the system that collected it
     questions_count: Mapped[bool] = mapped_column(default=True)
     points: Mapped[float] = mapped_column(default=0.0)
     max_points: Mapped[float] = mapped_column(default=0.0)
@@ -70,16 +70,16 @@ class Verdict(Base):
     __table_args__ = (UniqueConstraint("submission", "kind", "item"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     submission: Mapped[int] = mapped_column(ForeignKey("submissions.id"))
-    kind: Mapped[str] = mapped_column(Key)                       # exercise or question
+    kind: Mapped[str] = mapped_column(Key)  # exercise or question
     item: Mapped[str] = mapped_column(Word)
     points: Mapped[float]
     max_points: Mapped[float]
     status: Mapped[str] = mapped_column(Word)
-    detail: Mapped[str] = mapped_column(default="")              # for the instructor: may tell of hidden inputs
+    detail: Mapped[str] = mapped_column(default="")  # for the instructor: may tell of hidden inputs
     mistake: Mapped[str] = mapped_column(default="")
     groups_right: Mapped[int] = mapped_column(default=0)
     groups: Mapped[int] = mapped_column(default=0)
-    parts_wrong: Mapped[str] = mapped_column(default="")         # names of the groups, a line each
+    parts_wrong: Mapped[str] = mapped_column(default="")  # names of the groups, a line each
     call: Mapped[str] = mapped_column(default="")
     expected: Mapped[str] = mapped_column(default="")
     got: Mapped[str] = mapped_column(default="")

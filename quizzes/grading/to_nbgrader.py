@@ -33,7 +33,7 @@ class HandedOver(Ours):
 
     __tablename__ = "handed_over_by_course"
     grade_id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    said: Mapped[str] = mapped_column(default="")       # when people gave that here, and what: another is something new
+    said: Mapped[str] = mapped_column(default="")  # when people gave that here, and what: another is something new
     manual_score: Mapped[float | None]
     extra_credit: Mapped[float | None]
     manual_comment: Mapped[str | None]
@@ -52,14 +52,14 @@ def write(gradebook: Gradebook, course: Path, notebooks: Path = NOTEBOOKS) -> Pa
         raise ExportError("nbgrader is not installed; pip install nbgrader==0.9.6") from error
     everybody = [grade for grade in grades(gradebook) if grade.lesson and grade.counts]
     found = [grade for grade in everybody if grade.entry or grade.override or grade.items]
-    if not found and not (course / DATABASE).exists():          # in a later export something may be left to take back
+    if not found and not (course / DATABASE).exists():  # in a later export something may be left to take back
         raise ExportError("there are no grades yet; run course grade first")
     course.mkdir(parents=True, exist_ok=True)
     group, written = the_class(gradebook), set()
     with _alembic_at_hand(), Theirs(f"sqlite:///{course / DATABASE}") as theirs:
         Ours.metadata.create_all(theirs.db.connection())
         theirs.db.commit()
-        for grade in everybody:             # those who handed in nothing have their row in nbgrader's exports too
+        for grade in everybody:  # those who handed in nothing have their row in nbgrader's exports too
             _introduce(theirs, grade)
         for lesson in sorted({grade.lesson for grade in found}):
             name, due = _source(lesson, course, notebooks), group.due(lesson)
@@ -100,7 +100,7 @@ def _worth(found: list[tuple[Grade, float]]) -> dict[str, float]:
     if not any(item.verdict for grade, _ in found for item in grade.items) and lesson in lessons.numbers():
         quiz = lessons.lesson(lesson)
         worth = {name: item.points * scale for name, item in quiz.work.items()}
-        if sum(worth.values()) < found[0][0].max_points - 1e-6:             # then questions count
+        if sum(worth.values()) < found[0][0].max_points - 1e-6:  # then questions count
             worth |= {item_name("question", id): scale for id in quiz.questions}
     for grade, scale in found:
         worth |= {item_name(item.kind, item.name): item.max_points * scale for item in grade.items}
@@ -145,7 +145,7 @@ def _hand_over(theirs, name: str, grade: Grade, scale: float, cells: list[str]) 
     ids = {
         _score(theirs, submission, (cell, name, name, student), items.get(cell), scale, credit)
         for cell, credit in zip(cells, extra, strict=False)
-    }  # fmt: skip
+    }
     theirs.db.commit()
     return ids
 
@@ -163,7 +163,7 @@ def _score(theirs, submission, where: tuple, item: Item | None, scale: float, ex
 
     try:
         score, comment = theirs.find_grade(*where), theirs.find_comment(*where)
-    except MissingEntry:                    # the submission was made before the lesson had this item
+    except MissingEntry:  # the submission was made before the lesson had this item
         score = Grade(cell_id=theirs.find_grade_cell(*where[:3]).id, notebook=submission)
         comment = Comment(cell_id=theirs.find_solution_cell(*where[:3]).id, notebook=submission)
         theirs.db.add_all([score, comment])
@@ -206,7 +206,7 @@ def _take_back(theirs, written: set[str]) -> None:
     for before in theirs.db.query(HandedOver).all():
         if before.grade_id not in written:
             score = theirs.db.get(Grade, before.grade_id)
-            if score is not None:           # else somebody removed the submission over there
+            if score is not None:  # else somebody removed the submission over there
                 where = (score.name, score.notebook.name, score.assignment.name, score.student.id)
                 _by_hand(theirs, score, theirs.find_comment(*where), (None, None, None), "")
             theirs.db.delete(before)

@@ -13,10 +13,21 @@ def verdict_of(judgement: Judgement) -> Verdict:
     """A row for the gradebook. Call, expected and got are of the first *visible* example that went wrong, if any."""
     result = judgement.result
     verdict = Verdict(
-        kind=judgement.kind, item=judgement.item, points=judgement.points, max_points=judgement.max_points,
-        status=judgement.status, detail=judgement.detail, seconds=judgement.seconds,
-        mistake="", groups_right=0, groups=0, parts_wrong="", call="", expected="", got="",
-    )  # fmt: skip
+        kind=judgement.kind,
+        item=judgement.item,
+        points=judgement.points,
+        max_points=judgement.max_points,
+        status=judgement.status,
+        detail=judgement.detail,
+        seconds=judgement.seconds,
+        mistake="",
+        groups_right=0,
+        groups=0,
+        parts_wrong="",
+        call="",
+        expected="",
+        got="",
+    )
     verdict.model = Model(**asdict(judgement.measured)) if judgement.measured else None
     if result is not None:
         verdict.mistake = result.mistake or ""

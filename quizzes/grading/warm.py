@@ -24,8 +24,8 @@ ALLOWED_BY = (
     "This system denies namespaces to ordinary users. As root, `sysctl kernel.apparmor_restrict_unprivileged_userns=0` "
     "(Ubuntu) or `sysctl kernel.unprivileged_userns_clone=1` (Debian) allows them until the next start."
 )
-START_SECONDS = 600                                # importing torch on a busy machine
-CREDENTIALS = struct.Struct("3i")                  # pid, uid, gid: Linux tells who sent a message
+START_SECONDS = 600  # importing torch on a busy machine
+CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: Linux tells who sent a message
 
 
 def _with_mend(said: str) -> str:

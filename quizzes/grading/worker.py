@@ -117,7 +117,7 @@ class Worker:
         # One exercise's settings must not reach into the next.
         torch.set_grad_enabled(True)
         torch.set_default_dtype(torch.float32)
-        torch.default_generator.manual_seed(0)               # torch.manual_seed asks for every other device too
+        torch.default_generator.manual_seed(0)  # torch.manual_seed asks for every other device too
         random.seed(0)
         sys.modules["numpy"].random.seed(0)
         before = os.getpid()
@@ -133,7 +133,7 @@ class Worker:
             reply = {"status": "answered"}
         except BaseException as error:
             reply, answer = _raised(error), b""
-        if os.getpid() != before:                           # a fork that came back here would answer a second time
+        if os.getpid() != before:  # a fork that came back here would answer a second time
             os._exit(1)
         return reply, answer
 

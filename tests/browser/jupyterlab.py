@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENT, LONG = 180_000, 600_000     # milliseconds for one answer of the page, and for the cells of a lesson
+PATIENT, LONG = 180_000, 600_000  # milliseconds for one answer of the page, and for the cells of a lesson
 PANEL = "const panel = window.jupyterapp?.shell.currentWidget; const notebook = panel?.content;"
 IDLE = "panel.sessionContext.session?.kernel?.status === 'idle'"
 # Errors in the console that are JupyterLab's own: its server answers 500 when it is asked for the kernels in the moment
@@ -23,9 +23,14 @@ class Lab:
 
     def environment(self) -> dict[str, str]:
         """Where JupyterLab and the course keep what they keep for this learner, each in a folder of its own."""
-        folders = {"COURSE_DATA": "points", "COURSE_WORKSPACE": "workspace", "JUPYTER_CONFIG_DIR": "config",
-                   "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTERLAB_SETTINGS_DIR": "settings",
-                   "JUPYTERLAB_WORKSPACES_DIR": "layouts"}
+        folders = {
+            "COURSE_DATA": "points",
+            "COURSE_WORKSPACE": "workspace",
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "layouts",
+        }
         return {name: str(self.home / folder) for name, folder in folders.items()}
 
     def points(self, lesson: str) -> dict[str, float]:
@@ -73,13 +78,17 @@ class Notebook:
 
     def find(self, key: str, value: str) -> int:
         """The position of the cell with this metadata, such as "exercise", "quantize"."""
-        return self.ask("notebook.widgets.findIndex(cell => cell.model.getMetadata(argument[0]) === argument[1])",
-                        [key, value])
+        return self.ask(
+            "notebook.widgets.findIndex(cell => cell.model.getMetadata(argument[0]) === argument[1])", [key, value]
+        )
 
     def holding(self, text: str) -> int:
         """The position of the first code cell whose source holds this text."""
-        return self.ask("notebook.widgets.findIndex(cell => cell.model.type === 'code' && "
-                        "cell.model.sharedModel.getSource().includes(argument))", text)
+        return self.ask(
+            "notebook.widgets.findIndex(cell => cell.model.type === 'code' && "
+            "cell.model.sharedModel.getSource().includes(argument))",
+            text,
+        )
 
     def source(self, position: int) -> str:
         """What a cell holds."""
@@ -92,8 +101,11 @@ class Notebook:
 
     def select(self, position: int):
         """Go to a cell, in command mode; returns its locator."""
-        self.ask("(notebook.mode = 'command', notebook.deselectAll(), notebook.activeCellIndex = argument, "
-                 "notebook.scrollToItem(argument, 'start'))", position)
+        self.ask(
+            "(notebook.mode = 'command', notebook.deselectAll(), notebook.activeCellIndex = argument, "
+            "notebook.scrollToItem(argument, 'start'))",
+            position,
+        )
         cell = self.cell(position)
         cell.wait_for()
         cell.focus()
@@ -125,8 +137,10 @@ class Notebook:
 
     def run_many(self, command: str, timeout: int = LONG) -> None:
         """Run cells by a command of the menu Run, and wait until the last is done."""
-        self.page.evaluate("command => {window.ran = false; "
-                           "jupyterapp.commands.execute(command).then(() => {window.ran = true})}", command)
+        self.page.evaluate(
+            "command => {window.ran = false; jupyterapp.commands.execute(command).then(() => {window.ran = true})}",
+            command,
+        )
         self.until(f"window.ran && {IDLE}", timeout=timeout)
 
     def write(self, position: int, source: str):
@@ -156,8 +170,10 @@ class Notebook:
 
     def raised(self) -> list[str]:
         """The errors that cells ended with."""
-        return self.ask("notebook.widgets.flatMap(cell => cell.model.outputs?.toJSON() ?? [])"
-                        ".filter(output => output.output_type === 'error').map(output => output.ename + output.evalue)")
+        return self.ask(
+            "notebook.widgets.flatMap(cell => cell.model.outputs?.toJSON() ?? [])"
+            ".filter(output => output.output_type === 'error').map(output => output.ename + output.evalue)"
+        )
 
     def close(self) -> None:
         """End the kernel and leave the page."""

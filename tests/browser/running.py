@@ -40,12 +40,25 @@ def jupyterlab(home: Path) -> Iterator[Lab]:
     lab = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), home)
     options = f"--no-browser --expose-app-in-browser --port={port} --ServerApp.port_retries=0"
     # What is installed is what is tested: -o keeps make from installing when a list of packages is newer.
-    command = ["make", "-o", ".venv/installed", "lab", f"WORKSPACE={home / 'workspace'}",
-               f"LAB={options} --IdentityProvider.token={lab.token}"]
+    command = [
+        "make",
+        "-o",
+        ".venv/installed",
+        "lab",
+        f"WORKSPACE={home / 'workspace'}",
+        f"LAB={options} --IdentityProvider.token={lab.token}",
+    ]
     log = home / "lab.log"
     with log.open("w") as written:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | lab.environment(), start_new_session=True,
-                                   stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | lab.environment(),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+        )
     try:
         _wait_for(rf"http://\S+:{port}/lab\?token=", log, process)
         yield lab

@@ -25,8 +25,10 @@ def test_errors_of_the_console_are_heard(page):
 
 
 def test_faults_are_found_and_only_where_they_were_looked_for(page):
-    page.set_content("<html lang='en'><title>t</title><main><h1>t</h1><div class=a><img src='data:,'></div>"
-                     "<div class=b>fine</div></main></html>")
+    page.set_content(
+        "<html lang='en'><title>t</title><main><h1>t</h1><div class=a><img src='data:,'></div>"
+        "<div class=b>fine</div></main></html>"
+    )
     assert "image-alt" in serious_faults(page, ".a")[0]
     assert serious_faults(page, ".b") == []
     assert len(serious_faults(page)) == 1

@@ -27,7 +27,7 @@ class Visit:
         return self.name[:2]
 
 
-SHOWN = "img, table"                                    # what a slider changes: a figure, in lesson 13 a table
+SHOWN = "img, table"  # what a slider changes: a figure, in lesson 13 a table
 
 
 def _visit(name: str, *arguments: str, marks=()):
@@ -37,7 +37,7 @@ def _visit(name: str, *arguments: str, marks=()):
 VISITS = [
     _visit("01_affine", "sqnr_db"),
     _visit("04_distil_a_classifier", "take_layers", "distil_classifier.live("),
-    _visit("13_lora_and_qlora", "merge", "studied.fine_tune(", marks=pytest.mark.proof),     # it runs for minutes
+    _visit("13_lora_and_qlora", "merge", "studied.fine_tune(", marks=pytest.mark.proof),  # it runs for minutes
 ]
 
 
@@ -62,7 +62,7 @@ def said(cell) -> str:
 
 def test_the_lesson_runs_without_an_error(opened):
     assert opened.raised() == []
-    assert opened.page.get_by_text("Jupyter news").count() == 0         # `make lab` asks nobody on the network
+    assert opened.page.get_by_text("Jupyter news").count() == 0  # `make lab` asks nobody on the network
 
 
 def test_a_slider_moves_by_keyboard_and_the_figure_follows(opened, visit):
@@ -75,9 +75,11 @@ def test_a_slider_moves_by_keyboard_and_the_figure_follows(opened, visit):
     told = handle.get_attribute("aria-valuetext")
     at_the_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
     opened.page.keyboard.press("ArrowLeft" if at_the_end else "ArrowRight")
-    opened.page.wait_for_function("([cell, found, before]) => {const shown = cell.querySelector(found); "
-                                  "return shown && shown.outerHTML !== before}",
-                                  arg=[cell.element_handle(), SHOWN, before])
+    opened.page.wait_for_function(
+        "([cell, found, before]) => {const shown = cell.querySelector(found); "
+        "return shown && shown.outerHTML !== before}",
+        arg=[cell.element_handle(), SHOWN, before],
+    )
     assert opened.page.locator(":focus").get_attribute("aria-valuetext") != told
 
 
@@ -122,7 +124,7 @@ def test_long_work_shows_the_time_left_and_stops_without_harm(opened, visit):
     cell.get_by_text(re.compile(r"\d+/\d+\s*\[\d\d:\d\d<\d\d:\d\d")).wait_for()
     opened.stop(cell)
     opened.do("notebook:clear-cell-output")
-    opened.run(position + 1)                            # the cell below works with what was there before
+    opened.run(position + 1)  # the cell below works with what was there before
     assert opened.raised() == []
 
 

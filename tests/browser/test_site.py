@@ -32,8 +32,10 @@ def opened(chromium):
         page.complaints = []
         page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("request", lambda asked: page.complaints.append(asked.url)
-                if not asked.url.startswith(("file:", "data:")) else None)
+        page.on(
+            "request",
+            lambda asked: page.complaints.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None,
+        )
         page.goto(f"{path.as_uri()}{query}")
         page.wait_for_load_state("load")
         return page
@@ -77,12 +79,13 @@ def test_a_formula_is_drawn(built, opened):
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("name", sorted(str(path.relative_to(WHOLE)) for path in WHOLE.rglob("*.html")
-                                        if "_static" not in path.parts))
+@pytest.mark.parametrize(
+    "name", sorted(str(path.relative_to(WHOLE)) for path in WHOLE.rglob("*.html") if "_static" not in path.parts)
+)
 def test_no_page_of_the_whole_site_has_a_serious_fault(opened, name):
     """After `make site`: every page, in both themes."""
     for scheme in ("light", "dark"):
         page = opened(WHOLE / name, scheme)
-        assert page.complaints == [], scheme          # before axe, whose own reading of style sheets fails in a file
+        assert page.complaints == [], scheme  # before axe, whose own reading of style sheets fails in a file
         assert serious_faults(page) == [], scheme
         page.context.close()

@@ -24,7 +24,7 @@ def strided_tensors(draw, min_dims=1):
     x = x.permute(draw(st.permutations(range(x.ndim))))
     if draw(st.booleans()):
         x = x[:1].expand(3, *x.shape[1:])
-    if draw(st.booleans()):                                 # exact half steps of a scale that is a power of two
+    if draw(st.booleans()):  # exact half steps of a scale that is a power of two
         x = (x / size).mul(4).round() / 2
     return x
 
@@ -49,7 +49,7 @@ def test_fake_quantize_is_torch_per_channel(x, kind, symmetric, data):
     lowest, highest = affine.code_range(bits, signed)
     axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
     _, scale, zero_point = affine.quantize_per_channel(x, bits, axis, signed, symmetric)
-    scale = scale * data.draw(st.sampled_from([1.0, 0.3, 7.0]))          # narrower ranges clip, wider ones do not
+    scale = scale * data.draw(st.sampled_from([1.0, 0.3, 7.0]))  # narrower ranges clip, wider ones do not
     expected = torch.fake_quantize_per_channel_affine(x, scale, zero_point, axis % x.ndim, lowest, highest)
     assert torch.equal(affine.fake_quantize(x, scale, zero_point, bits, signed, axis), expected)
 
@@ -141,8 +141,10 @@ def test_sqnr_of_a_known_error():
 
 def test_a_bit_is_worth_six_decibels():
     x = torch.rand(20_000, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    gains = [affine.sqnr_db(x, affine.round_trip(x, b + 1)) - affine.sqnr_db(x, affine.round_trip(x, b))
-             for b in range(6, 12)]
+    gains = [
+        affine.sqnr_db(x, affine.round_trip(x, b + 1)) - affine.sqnr_db(x, affine.round_trip(x, b))
+        for b in range(6, 12)
+    ]
     # 20 log10(2) = 6.02 a doubling; symmetric codes gain (2**(b+1) - 2) / (2**b - 2), a little more.
     assert sum(gains) / len(gains) == pytest.approx(20 * math.log10(2), abs=0.15)
 

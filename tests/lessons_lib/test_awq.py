@@ -48,7 +48,8 @@ def test_large_channels_gain_and_the_held_out_error_falls(bits):
     held_out, _ = moments(fresh)
     assert found.alpha > 0
     assert fourbit.output_error(weight, awq.dequantize(found), held_out) < 0.7 * fourbit.output_error(
-        weight, plain, held_out)
+        weight, plain, held_out
+    )
 
 
 def test_with_equal_channels_nothing_is_scaled():

@@ -23,7 +23,7 @@ def test_a_bar_appears_after_a_while_and_counts_what_was_done_before(capsys, mon
     assert seen == list(range(10))
     drawn = capsys.readouterr().err
     assert " 0/10" not in drawn and "9/10 [00:00<00:00" in drawn
-    assert drawn.endswith("\r")                                        # cleared away
+    assert drawn.endswith("\r")  # cleared away
 
 
 def test_quick_work_shows_nothing(capsys):
@@ -33,7 +33,7 @@ def test_quick_work_shows_nothing(capsys):
 
 def test_an_interrupt_clears_the_bar_away(capsys, monkeypatch):
     monkeypatch.setattr(bars, "AFTER_SECONDS", 0.0)
-    with pytest.raises(KeyboardInterrupt) as kept:         # as a notebook keeps the last traceback, and what it holds
+    with pytest.raises(KeyboardInterrupt) as kept:  # as a notebook keeps the last traceback, and what it holds
         _interrupted()
     drawn = capsys.readouterr().err
     assert "2/5" in drawn and drawn.endswith("\r")

@@ -25,8 +25,11 @@ def by_a_clock(arrivals, max_batch, max_wait):
     return batches, leaves
 
 
-@given(st.lists(st.integers(0, 12), max_size=40).map(lambda gaps: [sum(gaps[: i + 1]) for i in range(len(gaps))]),
-       st.integers(1, 6), st.integers(0, 15))
+@given(
+    st.lists(st.integers(0, 12), max_size=40).map(lambda gaps: [sum(gaps[: i + 1]) for i in range(len(gaps))]),
+    st.integers(1, 6),
+    st.integers(0, 15),
+)
 def test_batches_are_those_of_a_clock(arrivals, max_batch, max_wait):
     assert batching.batch_requests(arrivals, max_batch, max_wait) == by_a_clock(arrivals, max_batch, max_wait)
 
@@ -78,12 +81,14 @@ async def until(condition):
 
 def queue(scenario, compute, **settings):
     """Runs scenario(batcher) in a loop of its own, and closes the batcher."""
+
     async def run():
         batcher = batching.Batcher(compute, **({"max_batch": 2, "max_wait": 0.0, "capacity": 3} | settings))
         try:
             return await scenario(batcher)
         finally:
             await batcher.close()
+
     return asyncio.run(run())
 
 
@@ -148,7 +153,7 @@ def test_who_gives_up_frees_the_place_and_is_not_computed():
         await until(lambda: len(batcher.waiting) == 1)
         gone.cancel()
         await until(lambda: not batcher.waiting)
-        first.cancel()                          # one that is being computed: its answer is thrown away
+        first.cancel()  # one that is being computed: its answer is thrown away
         last = asyncio.create_task(batcher.submit(3))
         model.free.set()
         return await last

@@ -20,5 +20,5 @@ def test_the_layer_computes_in_bf16_with_its_four_bit_weight():
     weight = bitsandbytes_nf4.dequantize(*bitsandbytes_nf4.quantize(layer.weight.detach()))
     expected = x @ weight.t() + layer.bias
     with torch.inference_mode():
-        assert (made(x) - expected).norm() <= 0.01 * expected.norm()           # BF16 has eight significant bits
-    assert (made(x) - layer(x)).norm() > 0.02 * expected.norm()                # and four bits are fewer
+        assert (made(x) - expected).norm() <= 0.01 * expected.norm()  # BF16 has eight significant bits
+    assert (made(x) - layer(x)).norm() > 0.02 * expected.norm()  # and four bits are fewer

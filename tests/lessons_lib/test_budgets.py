@@ -20,11 +20,11 @@ def test_no_set_of_steps_that_fits_loses_less_than_the_plan(effects, most_bytes,
     options, budget = {f"step {n}": one for n, one in enumerate(effects)}, {"bytes": most_bytes, "ms": most_ms}
     found = budgets.plan(budget, options)
     ranked = []
-    for taken in itertools.product([True, False], repeat=len(options)):      # all taken comes first: by position
+    for taken in itertools.product([True, False], repeat=len(options)):  # all taken comes first: by position
         steps = [name for name, take in zip(options, taken, strict=True) if take]
         if all(math.prod(options[s][figure] for s in steps) <= most for figure, most in budget.items()):
             ranked.append((sum(options[s]["lost"] for s in steps), len(steps), steps))
-    least = min(ranked, key=lambda one: one[:2], default=None)               # the first of equals
+    least = min(ranked, key=lambda one: one[:2], default=None)  # the first of equals
     assert found == (least and least[2])
 
 
@@ -34,11 +34,14 @@ def test_a_plan_may_take_nothing_or_find_nothing():
     assert budgets.plan({"bytes": 0.4}, options) is None
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    ({"cut": {"lost": 1.0}}, "'cut' does not say what it does to 'bytes'"),
-    ({"cut": {"bytes": 0.5}}, "'cut' does not say what it does to 'lost'"),
-    ({f"step {n}": {"bytes": 1.0, "lost": 0.0} for n in range(17)}, "17 are too many"),
-])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"cut": {"lost": 1.0}}, "'cut' does not say what it does to 'bytes'"),
+        ({"cut": {"bytes": 0.5}}, "'cut' does not say what it does to 'lost'"),
+        ({f"step {n}": {"bytes": 1.0, "lost": 0.0} for n in range(17)}, "17 are too many"),
+    ],
+)
 def test_a_plan_refuses_what_it_cannot_count(options, said):
     with pytest.raises(ValueError, match=said):
         budgets.plan({"bytes": 0.5}, options)

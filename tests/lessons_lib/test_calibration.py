@@ -24,7 +24,7 @@ def batches():
 def test_moments_are_those_of_the_real_tokens(model):
     name, seen = "encoder.encoder.layer.1.output.dense", []
     found = calibration.moments(model, batches(), [name])[name]
-    assert model.training                                                     # put back
+    assert model.training  # put back
     hook = model.get_submodule(name).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     model.eval()
     for batch in batches():
@@ -48,8 +48,10 @@ def test_layers_that_read_one_tensor_share_its_moments(model):
     names = list(layers.linear_layers(model, "encoder.encoder"))
     assert len(names) == 12
     found = calibration.moments(model, batches(), names)
-    query, key, value, out = (found[f"encoder.encoder.layer.0.attention.{part}"] for part in
-                              ("self.query", "self.key", "self.value", "output.dense"))
+    query, key, value, out = (
+        found[f"encoder.encoder.layer.0.attention.{part}"]
+        for part in ("self.query", "self.key", "self.value", "output.dense")
+    )
     assert query is key is value
     assert out is not query
     assert len({id(each) for each in found.values()}) == 8

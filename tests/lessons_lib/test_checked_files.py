@@ -28,12 +28,15 @@ def test_what_cannot_be_read_is_refused(tmp_path):
             checked_files.read(tmp_path / name, "numbers, 1", "a.save")
 
 
-@pytest.mark.parametrize(("found", "words"), [
-    ({"x": TENSORS["x"]}, "the file lacks 'y'. Try another."),
-    (TENSORS | {"z": torch.ones(1)}, "the model lacks 'z'. Try another."),
-    (TENSORS | {"y": torch.ones(4)}, r"'y' is torch.float32 \(4,\) instead of torch.uint8 \(4,\). Try another."),
-    (TENSORS | {"x": torch.ones(3, 2)}, r"'x' is torch.float32 \(3, 2\) instead of torch.float32 \(2, 3\)"),
-])
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"x": TENSORS["x"]}, "the file lacks 'y'. Try another."),
+        (TENSORS | {"z": torch.ones(1)}, "the model lacks 'z'. Try another."),
+        (TENSORS | {"y": torch.ones(4)}, r"'y' is torch.float32 \(4,\) instead of torch.uint8 \(4,\). Try another."),
+        (TENSORS | {"x": torch.ones(3, 2)}, r"'x' is torch.float32 \(3, 2\) instead of torch.float32 \(2, 3\)"),
+    ],
+)
 def test_what_does_not_fit_is_named(tmp_path, found, words):
     with pytest.raises(FileError, match=words):
         checked_files.check(found, TENSORS, tmp_path, "Try another.")

@@ -95,7 +95,7 @@ def test_a_layer_is_near_its_original_and_nearer_than_one_scale_for_all():
     error = (dynamic_int8.Int8Linear(linear)(x) - exact).norm(dim=-1) / exact.norm(dim=-1)
     assert error.max() < 0.02
     by_torch_ao = (int8.torch_ao_dynamic(nn.Sequential(linear))(x) - exact).norm(dim=-1) / exact.norm(dim=-1)
-    assert by_torch_ao.max() > 0.1                      # one range for the batch: the quiet rows vanish
+    assert by_torch_ao.max() > 0.1  # one range for the batch: the quiet rows vanish
 
 
 def test_shared_rows_are_quantized_once(monkeypatch):
@@ -107,7 +107,7 @@ def test_shared_rows_are_quantized_once(monkeypatch):
     query(x)
     first = key(x)
     assert len(calls) == 1
-    x.mul_(2)                                           # the same tensor, changed in place
+    x.mul_(2)  # the same tensor, changed in place
     assert not torch.equal(key(x), first)
     key(x.clone())
     assert len(calls) == 3
@@ -115,7 +115,7 @@ def test_shared_rows_are_quantized_once(monkeypatch):
         fresh = torch.randn(2, 16)
         query(fresh)
         key(fresh)
-    assert len(calls) == 5                              # changes of inference tensors are not counted: never shared
+    assert len(calls) == 5  # changes of inference tensors are not counted: never shared
 
 
 class Block(nn.Module):
@@ -160,10 +160,16 @@ def test_a_saved_model_comes_back(tmp_path):
     assert torch.equal(small(ids), other(ids))
 
 
-@pytest.mark.parametrize(("kind", "n_in", "n_out", "rows", "worth"), [
-    ("linear", 384, 384, 64, True), ("linear", 384, 384, 63, False), ("linear", 256, 512, 64, True),
-    ("linear", 255, 512, 64, False), ("embedding", 30522, 384, 999, False),
-])
+@pytest.mark.parametrize(
+    ("kind", "n_in", "n_out", "rows", "worth"),
+    [
+        ("linear", 384, 384, 64, True),
+        ("linear", 384, 384, 63, False),
+        ("linear", 256, 512, 64, True),
+        ("linear", 255, 512, 64, False),
+        ("embedding", 30522, 384, 999, False),
+    ],
+)
 def test_the_rule(kind, n_in, n_out, rows, worth):
     assert dynamic_int8.should_quantize(kind, n_in, n_out, rows) is worth
 
@@ -178,8 +184,12 @@ REFUSED = [
     ("do not fit", lambda: dynamic_int8.int8_linear(torch.ones(2, 5), CODES, SCALES)),
     ("do not fit", lambda: dynamic_int8.int8_linear(torch.ones(2, 4), CODES, torch.ones(4))),
     ("do not fit", lambda: dynamic_int8.int8_linear(torch.ones(2, 4), CODES, SCALES, torch.ones(4))),
-    ("can leave int32", lambda: dynamic_int8.int8_linear(
-        torch.ones(1, 140_000), torch.ones(1, 140_000, dtype=torch.int8), torch.ones(1))),
+    (
+        "can leave int32",
+        lambda: dynamic_int8.int8_linear(
+            torch.ones(1, 140_000), torch.ones(1, 140_000, dtype=torch.int8), torch.ones(1)
+        ),
+    ),
     ("nothing to quantize", lambda: dynamic_int8.dynamic_int8(nn.Sequential(nn.Linear(4, 4)))),
 ]
 
@@ -266,8 +276,11 @@ def test_compiled_is_twice_as_fast_as_fp32_and_faster_than_torch_ao():
     texts = corpora.sentences("test")["text"]
     batch = models.tokenize([" ".join(texts[6 * i : 6 * i + 6]) for i in range(32)], 40)
     assert batch["input_ids"].shape == (32, 40)
-    turns = {"FP32": teacher, "torch.ao": int8.torch_ao_dynamic(teacher),
-             "ours": dynamic_int8.compiled(dynamic_int8.dynamic_int8(teacher))}
+    turns = {
+        "FP32": teacher,
+        "torch.ao": int8.torch_ao_dynamic(teacher),
+        "ours": dynamic_int8.compiled(dynamic_int8.dynamic_int8(teacher)),
+    }
     run = measure.compare({name: lambda model=model: model(**batch) for name, model in turns.items()}, 15, 3)
     print({name: timing.p50 for name, timing in run.timings.items()})
     assert run.ratio("FP32", "ours").low >= 2

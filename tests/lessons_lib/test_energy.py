@@ -8,9 +8,13 @@ from lessons_lib import energy
 @pytest.fixture
 def powercap(tmp_path):
     """Two packages; a part of the first one, the first one again, and the whole machine, which must not count twice."""
-    for name, counts, used in (("intel-rapl:0", "package-0", 5_000_000), ("intel-rapl:1", "package-1", 900),
-                               ("intel-rapl:0:0", "core", 77), ("intel-rapl-mmio:0", "package-0", 5_000_000),
-                               ("intel-rapl:2", "psys", 6_000_000)):
+    for name, counts, used in (
+        ("intel-rapl:0", "package-0", 5_000_000),
+        ("intel-rapl:1", "package-1", 900),
+        ("intel-rapl:0:0", "core", 77),
+        ("intel-rapl-mmio:0", "package-0", 5_000_000),
+        ("intel-rapl:2", "psys", 6_000_000),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "name").write_text(f"{counts}\n")
         (tmp_path / name / "energy_uj").write_text(f"{used}\n")
@@ -25,6 +29,7 @@ def spend(powercap, **used):
                 if (path / "name").read_text().strip() == f"package-{name[1:]}":
                     (path / "energy_uj").write_text(str(value))
             (powercap / "intel-rapl:2" / "energy_uj").write_text("9000000")
+
     return function
 
 

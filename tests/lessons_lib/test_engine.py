@@ -35,9 +35,18 @@ def llama():
     """A random model of the language model's kind, with heads that share keys and values."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    shape = LlamaConfig(vocab_size=40, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=6,
-                        num_key_value_heads=2, head_dim=8, max_position_embeddings=64, initializer_range=0.3,
-                        rope_parameters={"rope_theta": 100.0, "rope_type": "default"})
+    shape = LlamaConfig(
+        vocab_size=40,
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        rope_parameters={"rope_theta": 100.0, "rope_type": "default"},
+    )
     with torch.random.fork_rng():
         torch.manual_seed(5)
         return LlamaForCausalLM(shape).eval().requires_grad_(False)
@@ -79,8 +88,10 @@ def fed(engine, rows, steps):
 def test_a_translator_fed_in_any_steps_gives_the_logits_of_recomputing(tiny, batch, seed):
     rows, steps = batch
     lengths = torch.randint(1, 8, (len(rows),), generator=torch.Generator().manual_seed(seed)).tolist()
-    sources = [[BEGIN, *torch.randint(3, 12, (n,), generator=torch.Generator().manual_seed(seed + n)).tolist(), END]
-               for n in lengths]
+    sources = [
+        [BEGIN, *torch.randint(3, 12, (n,), generator=torch.Generator().manual_seed(seed + n)).tolist(), END]
+        for n in lengths
+    ]
     found = fed(TranslatorEngine(tiny, padded(sources)[0]), rows, steps)
     for got, source, row in zip(found, sources, rows, strict=True):
         assert near(got, tiny(torch.tensor([source]), torch.tensor([row]))[0])
@@ -104,8 +115,14 @@ def test_writing_equals_the_generation_of_transformers(llama):
     prompts = [[4, 9, 30, 11], [8], [17, 3]]
     written = write(LanguageEngine(llama, 3, 10), *padded(prompts), 6)
     for prompt, row in zip(prompts, written, strict=True):
-        alone = llama.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
-                               max_new_tokens=6, do_sample=False, eos_token_id=None, pad_token_id=0)
+        alone = llama.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+            max_new_tokens=6,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
         assert torch.equal(alone[0, len(prompt) :], row)
 
 

@@ -20,8 +20,15 @@ VOCABULARY = 90
 def classifier():
     """A topic classifier of one small layer."""
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                        intermediate_size=64, max_position_embeddings=64, attn_implementation="sdpa")
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        attn_implementation="sdpa",
+    )
     return models.TopicClassifier(BertModel(config, add_pooling_layer=False)).eval().requires_grad_(False)
 
 
@@ -55,7 +62,7 @@ def test_the_file_is_one_of_standard_operators_and_names_nothing_of_this_machine
     model = onnx.load(exported, load_external_data=False)
     assert [entry.domain for entry in model.opset_import] == [""]
     assert {node.domain for node in model.graph.node} == {""}
-    assert not any(node.op_type == "IsNaN" for node in model.graph.node)    # attention is products and softmax alone
+    assert not any(node.op_type == "IsNaN" for node in model.graph.node)  # attention is products and softmax alone
     assert not model.functions
     assert not any(weight.data_location == onnx.TensorProto.EXTERNAL for weight in model.graph.initializer)
     assert [part.name for part in exported.parent.iterdir()] == ["model.onnx"]
@@ -104,9 +111,14 @@ class Forgetful(Tiny):
         return super().forward(input_ids, attention_mask) * (1 if torch.compiler.is_exporting() else 1.01)
 
 
-@pytest.mark.parametrize(("module", "message"), [(Loop, "does not run on 3 texts of 5 tokens"),
-                                                 (Decision, "may not decide by the values"),
-                                                 (Forgetful, "off by 0.01 of the largest")])
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Loop, "does not run on 3 texts of 5 tokens"),
+        (Decision, "may not decide by the values"),
+        (Forgetful, "off by 0.01 of the largest"),
+    ],
+)
 def test_a_file_that_would_answer_otherwise_is_refused(module, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         export.to_onnx(module(), tmp_path / "wrong.onnx")
@@ -135,8 +147,10 @@ def batches():
 @pytest.fixture(scope="module")
 def quantized(exported, batches, tmp_path_factory):
     folder = tmp_path_factory.mktemp("int8")
-    return {"dynamic": export.dynamic_int8(exported, folder / "dynamic.onnx"),
-            "static": export.static_int8(exported, folder / "static.onnx", batches)}
+    return {
+        "dynamic": export.dynamic_int8(exported, folder / "dynamic.onnx"),
+        "static": export.static_int8(exported, folder / "static.onnx", batches),
+    }
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "static"])
@@ -144,9 +158,12 @@ def test_int8_is_near_smaller_and_standard(kind, quantized, exported, classifier
     path = quantized[kind]
     found = onnx.load(path)
     assert [entry.domain for entry in found.opset_import] == [""]
-    floats = [weight for weight in found.graph.initializer
-              if weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) == 2 and numpy.prod(weight.dims) > 500]
-    assert not floats                           # no matrix of weights was left in FP32
+    floats = [
+        weight
+        for weight in found.graph.initializer
+        if weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) == 2 and numpy.prod(weight.dims) > 500
+    ]
+    assert not floats  # no matrix of weights was left in FP32
     assert path.stat().st_size < 0.7 * exported.stat().st_size
     batch = padded([12, 30, 7, 50], 3)
     wanted, answer = classifier(**batch), export.OnnxModel(path, threads=1)(**batch)
@@ -168,8 +185,13 @@ def test_static_ranges_are_the_widest_seen(quantized, classifier, batches):
     """The scale of the input of each feed-forward layer, from hooks in torch."""
     model = onnx.load(quantized["static"])
     values = {weight.name: onnx.numpy_helper.to_array(weight) for weight in model.graph.initializer}
-    scales = numpy.array([values[node.input[1]] for node in model.graph.node if node.op_type == "QuantizeLinear"
-                          and values[node.input[1]].ndim == 0])
+    scales = numpy.array(
+        [
+            values[node.input[1]]
+            for node in model.graph.node
+            if node.op_type == "QuantizeLinear" and values[node.input[1]].ndim == 0
+        ]
+    )
     for block in classifier.encoder.encoder.layer:
         seen = []
         hook = block.output.dense.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))

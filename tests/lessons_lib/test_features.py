@@ -84,7 +84,10 @@ def test_attention_against_a_loop(draw):
     student, teacher = maps(draw), maps(draw)
     squares = [
         (student[b, h, i, j] - teacher[b, h, i, j]).item() ** 2
-        for b in range(B) for h in range(HEADS) for i in range(T) for j in range(T)
+        for b in range(B)
+        for h in range(HEADS)
+        for i in range(T)
+        for j in range(T)
         if MASK[b, i] and MASK[b, j]
     ]
     assert features.attention_loss(student, teacher, MASK).item() == pytest.approx(numpy.mean(squares), rel=1e-5)
@@ -121,11 +124,11 @@ def test_relations_see_neither_scale_nor_rotation_nor_shift(loss, draw):
 
 
 def test_distances_against_a_written_case():
-    student = torch.tensor([[0.0], [3.0], [4.0]])                   # distances 3, 4, 1: mean 8/3
-    teacher = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])    # 1, 1, sqrt 2: mean (2 + sqrt 2) / 3
+    student = torch.tensor([[0.0], [3.0], [4.0]])  # distances 3, 4, 1: mean 8/3
+    teacher = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # 1, 1, sqrt 2: mean (2 + sqrt 2) / 3
     ours = numpy.array([3, 4, 1]) / (8 / 3)
     theirs = numpy.array([1, 1, 2**0.5]) / ((2 + 2**0.5) / 3)
-    wanted = numpy.mean(0.5 * (ours - theirs) ** 2)                 # all below 1: the square part of Huber
+    wanted = numpy.mean(0.5 * (ours - theirs) ** 2)  # all below 1: the square part of Huber
     assert features.relation_loss(student, teacher).item() == pytest.approx(wanted, rel=1e-5)
 
 
@@ -187,7 +190,7 @@ def test_what_is_seen_inside_is_what_the_model_computes(classifier, attention, d
     assert len(seen.attention) == (2 if attention else 0)
     for layer in seen.attention:
         assert torch.allclose(layer.sum(-1), torch.ones(()))
-        assert layer[1, :, :, 3:].abs().max() == 0                  # nobody attends to padding
+        assert layer[1, :, :, 3:].abs().max() == 0  # nobody attends to padding
 
 
 def test_changing_padded_tokens_changes_nothing_inside(classifier, draw):

@@ -61,7 +61,7 @@ def test_midpoints_and_one_ulp_beside_them_round_as_in_torch(name):
     """Every border between two neighbours, of both signs, and the FP32 numbers next to it."""
     finite = formats.decode(torch.arange(formats.of(name).highest_pattern + 1), name).double()
     border = ((finite[1:] + finite[:-1]) / 2).float()
-    assert torch.equal(border.double(), (finite[1:] + finite[:-1]) / 2)                # FP32 holds every border
+    assert torch.equal(border.double(), (finite[1:] + finite[:-1]) / 2)  # FP32 holds every border
     for sign in (1, -1):
         for toward in (None, torch.inf, -torch.inf):
             x = sign * border if toward is None else torch.nextafter(sign * border, torch.tensor(toward))
@@ -89,8 +89,8 @@ def test_overflow_is_torch_s(name):
 
 def test_overflow_conventions():
     x = torch.tensor([448.0, 464.0, 465.0, math.inf, -math.inf])
-    assert formats.round_to(x, "E4M3").tolist() == [448, 448, 448, 448, -448]          # torch's convention
-    other = formats.round_to(x, "E4M3", saturate=False)                                # no infinity, so NaN
+    assert formats.round_to(x, "E4M3").tolist() == [448, 448, 448, 448, -448]  # torch's convention
+    other = formats.round_to(x, "E4M3", saturate=False)  # no infinity, so NaN
     assert other[:2].tolist() == [448, 448]
     assert other[2:].isnan().all()
     assert formats.round_to(torch.tensor([65519.0, 65520.0]), "FP16").tolist() == [65504, math.inf]
@@ -126,8 +126,9 @@ def test_tf32_is_fp32_with_ten_fraction_bits(value):
     assert formats.round_to(torch.tensor(value), "TF32").item() == expected
 
 
-SMALL = st.builds(formats.Format, st.just("small"), st.integers(2, 5), st.integers(1, 4),
-                  st.sampled_from(formats.SPECIALS))
+SMALL = st.builds(
+    formats.Format, st.just("small"), st.integers(2, 5), st.integers(1, 4), st.sampled_from(formats.SPECIALS)
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -144,10 +145,16 @@ def test_any_small_format_rounds_to_the_nearest_of_its_numbers(format, values):
 
 
 def test_what_the_formats_reach():
-    reach = {name: (made.bits, made.largest, made.smallest_normal, made.smallest) for name, made in
-             formats.FORMATS.items()}
-    for name, dtype in (("FP32", torch.float32), ("FP16", torch.float16), ("BF16", torch.bfloat16),
-                        ("E4M3", torch.float8_e4m3fn), ("E5M2", torch.float8_e5m2)):
+    reach = {
+        name: (made.bits, made.largest, made.smallest_normal, made.smallest) for name, made in formats.FORMATS.items()
+    }
+    for name, dtype in (
+        ("FP32", torch.float32),
+        ("FP16", torch.float16),
+        ("BF16", torch.bfloat16),
+        ("E4M3", torch.float8_e4m3fn),
+        ("E5M2", torch.float8_e5m2),
+    ):
         info = torch.finfo(dtype)
         assert reach[name] == (info.bits, info.max, info.tiny, info.smallest_normal * info.eps)
         assert formats.spacing(torch.ones(1), name).item() == info.eps
@@ -170,6 +177,7 @@ def test_bits_as_text():
 
 
 # Four bits in half a byte.
+
 
 @pytest.mark.parametrize("n", [*range(70), 1001, 4096])
 def test_packing_comes_back_for_every_length(n):
@@ -203,6 +211,7 @@ def test_packing_reads_any_stride(codes, step):
 
 # NF4.
 
+
 def test_nf4_is_bitsandbytes_table_to_the_bit():
     import bitsandbytes.functional
 
@@ -222,6 +231,7 @@ def test_nf4_is_built_from_normal_quantiles():
 
 
 # The bits of a weight.
+
 
 def test_bits_per_weight():
     assert formats.bits_per_weight(4, 64, 16) == 4.25

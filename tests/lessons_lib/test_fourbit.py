@@ -27,8 +27,9 @@ def test_codes_are_those_of_torch(bits, group_size):
     weight = normal(24, 96) * 0.1 + 0.02
     grouped = fourbit.quantize_groups(weight, bits, group_size)
     groups = weight.reshape(-1, group_size)
-    expected = torch.fake_quantize_per_channel_affine(groups, grouped.scales.flatten(),
-                                                      grouped.zero_points.flatten().int(), 0, 0, 2**bits - 1)
+    expected = torch.fake_quantize_per_channel_affine(
+        groups, grouped.scales.flatten(), grouped.zero_points.flatten().int(), 0, 0, 2**bits - 1
+    )
     assert torch.equal(fourbit.dequantize_groups(grouped), expected.view(24, 96))
     assert grouped.codes.dtype == grouped.zero_points.dtype == torch.uint8
     assert grouped.codes.max() == 2**bits - 1
@@ -48,8 +49,9 @@ def test_smaller_groups_and_more_bits_err_less():
     second = torch.eye(192)
 
     def error(bits, group_size):
-        return fourbit.output_error(weight, fourbit.dequantize_groups(
-            fourbit.quantize_groups(weight, bits, group_size)), second)
+        return fourbit.output_error(
+            weight, fourbit.dequantize_groups(fourbit.quantize_groups(weight, bits, group_size)), second
+        )
 
     assert error(4, 32) < error(4, 64) < error(4, 192)
     assert error(8, 64) < error(4, 64) < error(3, 64) < error(2, 64)
@@ -91,9 +93,10 @@ def test_torchs_kernel_reads_the_same_codes(rows):
     expected = x @ fourbit.dequantize_groups(grouped).t() + bias
     got = fourbit.int4_kernel(grouped, bias)(x)
     assert got.shape == expected.shape
-    assert (got - expected).norm() <= 0.01 * expected.norm()                   # BF16 has eight significant bits
+    assert (got - expected).norm() <= 0.01 * expected.norm()  # BF16 has eight significant bits
     assert torch.equal(got - bias, fourbit.int4_kernel(grouped)(x)) or torch.allclose(
-        got - bias, fourbit.int4_kernel(grouped)(x), atol=1e-5)
+        got - bias, fourbit.int4_kernel(grouped)(x), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

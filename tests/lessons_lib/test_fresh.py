@@ -59,7 +59,7 @@ def test_a_bar_follows_the_lines_of_the_other_process(monkeypatch):
 
     monkeypatch.setattr("lessons_lib.bars.over", over)
     assert fresh.call(stepping, 3, steps=3) == 3
-    assert len(steps) == 3 and sum(steps) >= 0.5            # they last as long as the steps over there, 0.75 s
+    assert len(steps) == 3 and sum(steps) >= 0.5  # they last as long as the steps over there, 0.75 s
 
 
 def test_an_interrupt_ends_the_other_process(monkeypatch):

@@ -37,8 +37,12 @@ def test_the_cosine_of_a_perfect_student_is_without_loss_whatever_its_length(dra
 
 def test_the_cosine_against_a_loop(draw):
     student, teacher = normal(draw, B, T, H), normal(draw, B, T, H)
-    angles = [1 - (student[b, t] @ teacher[b, t] / (student[b, t].norm() * teacher[b, t].norm())).item()
-              for b in range(B) for t in range(T) if MASK[b, t]]
+    angles = [
+        1 - (student[b, t] @ teacher[b, t] / (student[b, t].norm() * teacher[b, t].norm())).item()
+        for b in range(B)
+        for t in range(T)
+        if MASK[b, t]
+    ]
     assert cosine_loss(student, teacher, MASK).item() == pytest.approx(sum(angles) / len(angles), rel=1e-5)
 
 
@@ -85,8 +89,9 @@ def test_every_term_pulls_on_what_it_compares_and_never_on_the_teacher(weights, 
     for place in (0, 1, 3, 4):
         arguments[place].requires_grad_()
     triple_loss(*arguments, weights).backward()
-    pulled = {place for place in (0, 1, 3, 4)
-              if arguments[place].grad is not None and arguments[place].grad.abs().sum() > 0}
+    pulled = {
+        place for place in (0, 1, 3, 4) if arguments[place].grad is not None and arguments[place].grad.abs().sum() > 0
+    }
     assert pulled == moved
 
 
@@ -119,8 +124,12 @@ def state(layers):
 def test_layers_are_taken_and_renumbered():
     taken = general_distillation.init_from_teacher([1, 10, 3], state(12))
     assert {name: tensor[0].item() for name, tensor in taken.items()} == {
-        "encoder.encoder.layer.0.output.dense.weight": 1, "encoder.encoder.layer.1.output.dense.weight": 10,
-        "encoder.encoder.layer.2.output.dense.weight": 3, "encoder.embeddings.weight": 1, "bias": 0}
+        "encoder.encoder.layer.0.output.dense.weight": 1,
+        "encoder.encoder.layer.1.output.dense.weight": 10,
+        "encoder.encoder.layer.2.output.dense.weight": 3,
+        "encoder.embeddings.weight": 1,
+        "bias": 0,
+    }
     with pytest.raises(ValueError, match="0 ... 3"):
         general_distillation.init_from_teacher([4], state(4))
     with pytest.raises(ValueError, match="0 ... 3"):
@@ -136,8 +145,15 @@ def test_the_student_owns_its_copy():
 @pytest.fixture(scope="module")
 def teacher():
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(models.tokenizer()), hidden_size=16, num_hidden_layers=4, num_attention_heads=2,
-                        intermediate_size=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    config = BertConfig(
+        vocab_size=len(models.tokenizer()),
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     model = masked_language.new_model(BertModel(config, add_pooling_layer=False)).requires_grad_(False)
     nn.init.normal_(model.encoder.embeddings.word_embeddings.weight)
     return model
@@ -155,8 +171,11 @@ def test_a_student_as_deep_as_its_teacher_is_its_teacher(teacher, data):
         assert torch.allclose(ours, theirs, atol=1e-6)
     shallow = general_distillation.new_student(teacher, 2)
     for ours, theirs in ((0, 1), (1, 3)):
-        for one, other in zip(shallow.encoder.encoder.layer[ours].parameters(),
-                              teacher.encoder.encoder.layer[theirs].parameters(), strict=True):
+        for one, other in zip(
+            shallow.encoder.encoder.layer[ours].parameters(),
+            teacher.encoder.encoder.layer[theirs].parameters(),
+            strict=True,
+        ):
             assert torch.equal(one, other)
     with pytest.raises(ValueError, match="1 ... 4"):
         general_distillation.new_student(teacher, 5)

@@ -49,8 +49,9 @@ def test_many_columns_in_blocks_give_the_same_as_one_after_the_other(monkeypatch
     lazily = gptq.gptq(weight, second, 4, 16)
     monkeypatch.setattr(gptq, "BLOCK", 16)
     assert torch.equal(gptq.gptq(weight, second, 4, 16).codes, lazily.codes)
-    assert torch.allclose(fourbit.dequantize_groups(lazily).double(), dense(weight, second, 4, 16, gptq.DAMPING),
-                          atol=1e-4)
+    assert torch.allclose(
+        fourbit.dequantize_groups(lazily).double(), dense(weight, second, 4, 16, gptq.DAMPING), atol=1e-4
+    )
 
 
 def test_one_column_is_the_brain_surgeons_step():

@@ -17,8 +17,9 @@ def data():
 def model():
     torch.manual_seed(0)
     size = len(language_model.tokenizer())
-    return LlamaForCausalLM(LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                                        intermediate_size=16, vocab_size=size)).eval()
+    return LlamaForCausalLM(
+        LlamaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=size)
+    ).eval()
 
 
 def in_fp32(monkeypatch):
@@ -52,9 +53,12 @@ def test_the_loss_is_that_of_the_headlines_tokens(model, data):
     start = headlines.prompt_tokens()
     with torch.no_grad():
         probabilities = model(input_ids=data["input_ids"]).logits.log_softmax(dim=-1)
-        expected = [-probabilities[row, place - 1, data["input_ids"][row, place]]
-                    for row in range(6) for place in range(start, data["input_ids"].shape[1])
-                    if data["attention_mask"][row, place]]
+        expected = [
+            -probabilities[row, place - 1, data["input_ids"][row, place]]
+            for row in range(6)
+            for place in range(start, data["input_ids"].shape[1])
+            if data["attention_mask"][row, place]
+        ]
         assert headlines.loss(model, data).item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
 
 

@@ -14,8 +14,15 @@ KEPT = [[0, 3], [], [2, 1, 0]]
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=50, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=32,
-                        max_position_embeddings=32, initializer_range=0.3)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        initializer_range=0.3,
+    )
     return models.TopicClassifier(BertModel(config, add_pooling_layer=False)).eval()
 
 

@@ -47,11 +47,24 @@ def test_new_pairs_are_new_and_of_the_held_out_blocks():
         assert translation.UNKNOWN not in source.ids(pair.english)
         assert translation.UNKNOWN not in target.ids(pair.french)
     # A number of the test blocks in words: 430-449, 770-789, 3,000-3,999, 26,000-28,999 ...
-    first = ("four hundred and thirt", "four hundred and fort", "seven hundred and", "three thousand",
-             "twenty-six thousand", "twenty-seven thousand", "twenty-eight thousand", "fifty-one thousand",
-             "fifty-two thousand", "fifty-three thousand", "ninety-four thousand", "ninety-five thousand",
-             "ninety-six thousand", "three hundred and", "six hundred and")
-    numbers = [text for text in english if " of " not in text and text[0].islower()]                # not a date
+    first = (
+        "four hundred and thirt",
+        "four hundred and fort",
+        "seven hundred and",
+        "three thousand",
+        "twenty-six thousand",
+        "twenty-seven thousand",
+        "twenty-eight thousand",
+        "fifty-one thousand",
+        "fifty-two thousand",
+        "fifty-three thousand",
+        "ninety-four thousand",
+        "ninety-five thousand",
+        "ninety-six thousand",
+        "three hundred and",
+        "six hundred and",
+    )
+    numbers = [text for text in english if " of " not in text and text[0].islower()]  # not a date
     assert len(numbers) > 150
     assert all(text.startswith(first) for text in numbers)
 
@@ -67,12 +80,22 @@ LONG = "The striker scored twice in the final. He left the field at half time. Y
 
 
 def test_an_instructors_texts_become_sentences_with_their_topic(tmp_path):
-    found = held_out.sentences_in(texts(tmp_path, {
-        "sport/one.txt": LONG, "tech/a.txt": "\ufeffPhones got cheaper again this year.", "tech/b.md": "not read",
-        "sport/long.txt": "\n".join(f"This is sentence number {number} of it." for number in range(20))}))
+    found = held_out.sentences_in(
+        texts(
+            tmp_path,
+            {
+                "sport/one.txt": LONG,
+                "tech/a.txt": "\ufeffPhones got cheaper again this year.",
+                "tech/b.md": "not read",
+                "sport/long.txt": "\n".join(f"This is sentence number {number} of it." for number in range(20)),
+            },
+        )
+    )
     assert [item for item in found if item.document != 0] == [
-        Sentence("The striker scored twice in the final.", 3, 1), Sentence("He left the field at half time.", 3, 1),
-        Sentence("Phones got cheaper again this year.", 4, 2)]
+        Sentence("The striker scored twice in the final.", 3, 1),
+        Sentence("He left the field at half time.", 3, 1),
+        Sentence("Phones got cheaper again this year.", 4, 2),
+    ]
     assert sum(item.document == 0 for item in found) == corpora.HELD_OUT_SENTENCES
 
 

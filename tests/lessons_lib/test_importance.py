@@ -10,8 +10,15 @@ from lessons_lib import heads, importance, models, structured
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=50, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10,
-                        max_position_embeddings=32, initializer_range=0.3)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=10,
+        max_position_embeddings=32,
+        initializer_range=0.3,
+    )
     return models.TopicClassifier(BertModel(config, add_pooling_layer=False)).requires_grad_(False).eval()
 
 
@@ -50,7 +57,7 @@ def test_a_closed_gate_is_a_head_removed(model, batches):
     for batch, rows in zip(batches, (slice(0, 4), slice(4, 6)), strict=True):
         removed = importance.losses(without, batch) - importance.losses(model, batch)
         assert torch.allclose(changes[0][rows, 1], removed, atol=1e-5)
-    only, = importance.exact_changes(model, batches, blocks=[1])
+    (only,) = importance.exact_changes(model, batches, blocks=[1])
     assert torch.equal(only, changes[1])
 
 
@@ -86,8 +93,9 @@ def test_an_important_head_is_found(model, batches):
 
 def test_spearman_is_the_correlation_of_ranks():
     # By hand: ranks 1 2 3 4 and 1 3 2 4, 1 - 6 sum d² / (n (n² - 1)) = 1 - 12 / 60
-    assert importance.spearman(torch.tensor([1.0, 2.0, 3.0, 9.0]), torch.tensor([0.1, 7.0, 0.2, 8.0])) == \
-        pytest.approx(0.8)
+    assert importance.spearman(torch.tensor([1.0, 2.0, 3.0, 9.0]), torch.tensor([0.1, 7.0, 0.2, 8.0])) == pytest.approx(
+        0.8
+    )
     assert importance.spearman(torch.arange(5.0), torch.arange(5.0).exp()) == pytest.approx(1)
     assert importance.spearman(torch.arange(5.0), -torch.arange(5.0)) == pytest.approx(-1)
     # Ties share the mean of their ranks: 1, 2.5, 2.5, 4 against 1 2 3 4.
@@ -97,7 +105,7 @@ def test_spearman_is_the_correlation_of_ranks():
 
 def test_the_least_go_over_all_blocks_or_in_each():
     scores = [torch.tensor([5.0, 1.0, 2.0]), torch.tensor([0.5, 9.0, 1.0])]
-    assert [kept.tolist() for kept in importance.least(scores, 2)] == [[0, 2], [1, 2]]        # of the ties the first
+    assert [kept.tolist() for kept in importance.least(scores, 2)] == [[0, 2], [1, 2]]  # of the ties the first
     assert [kept.tolist() for kept in importance.least(scores, 4)] == [[0], [1]]
     assert [kept.tolist() for kept in importance.least_in_each(scores, 2)] == [[0], [1]]
     assert [kept.tolist() for kept in importance.least(scores, 0)] == [[0, 1, 2], [0, 1, 2]]

@@ -42,20 +42,21 @@ def distance(model, block, x):
 
 @pytest.mark.parametrize("convert", [int8.torch_ao_dynamic, int8.torchao_dynamic], ids=["torch.ao", "torchao"])
 def test_the_libraries_dynamic_paths_give_nearly_the_same(convert, block, batches):
-    assert distance(convert(block), block, batches[0]["x"]) < 0.1     # torch.ao: 7 bits on x86
+    assert distance(convert(block), block, batches[0]["x"]) < 0.1  # torch.ao: 7 bits on x86
     assert type(block.inner) is nn.Linear
 
 
-@pytest.mark.parametrize(("convert", "bound"), [(int8.torch_ao_static, 0.1), (int8.pt2e_static, 0.03)],
-                         ids=["torch.ao", "PT2E"])
+@pytest.mark.parametrize(
+    ("convert", "bound"), [(int8.torch_ao_static, 0.1), (int8.pt2e_static, 0.03)], ids=["torch.ao", "PT2E"]
+)
 def test_the_libraries_static_paths_give_nearly_the_same(convert, bound, block, batches):
     made = convert(block, batches)
-    for x in (batches[0]["x"], batches[1]["x"][:3, :5]):                # other sizes than the first batch's
+    for x in (batches[0]["x"], batches[1]["x"][:3, :5]):  # other sizes than the first batch's
         assert 0.001 < distance(made, block, x) < bound
     far = 20 * batches[0]["x"]
-    assert distance(made, block, far) > distance(convert(block, [{"x": far}]), block, far)    # its range was fixed
+    assert distance(made, block, far) > distance(convert(block, [{"x": far}]), block, far)  # its range was fixed
     assert type(block.inner) is nn.Linear
-    made.eval()                                 # which an exported graph refuses unless told
+    made.eval()  # which an exported graph refuses unless told
 
 
 def test_layer_norms_stay_in_float(block, batches):
@@ -66,16 +67,20 @@ def test_layer_norms_stay_in_float(block, batches):
 
 def test_bytes_are_those_of_the_packed_weights(block, batches):
     packed = 512 * 512 + 512 * 64
-    for bytes_ in (int8.saved_bytes(int8.torch_ao_static(block, batches)),
-                   int8.saved_bytes(int8.torch_ao_dynamic(block)),
-                   measure.size_on_disk(int8.pt2e_static(block, batches))):
+    for bytes_ in (
+        int8.saved_bytes(int8.torch_ao_static(block, batches)),
+        int8.saved_bytes(int8.torch_ao_dynamic(block)),
+        measure.size_on_disk(int8.pt2e_static(block, batches)),
+    ):
         assert packed < bytes_ < 1.2 * packed
 
 
 def test_no_warning_reaches_a_reader():
-    code = ("import torch; from torch import nn; from lessons_lib import int8; m = nn.Sequential(nn.Linear(64, 64));"
-            " x = torch.ones(2, 3, 64); int8.torch_ao_dynamic(m)(x); int8.torchao_dynamic(m)(x);"
-            " d = [{'input': x}]; s = int8.torch_ao_static(m, d); s(x); int8.saved_bytes(s); int8.pt2e_static(m, d)(x)")
+    code = (
+        "import torch; from torch import nn; from lessons_lib import int8; m = nn.Sequential(nn.Linear(64, 64));"
+        " x = torch.ones(2, 3, 64); int8.torch_ao_dynamic(m)(x); int8.torchao_dynamic(m)(x);"
+        " d = [{'input': x}]; s = int8.torch_ao_static(m, d); s(x); int8.saved_bytes(s); int8.pt2e_static(m, d)(x)"
+    )
     run = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
@@ -99,10 +104,15 @@ def test_an_engine_is_chosen_where_torch_has_none_switched_on(monkeypatch, block
     assert settings.engine == chosen
 
 
-@pytest.mark.parametrize(("found", "may"), [({"architecture": "x86_64", "avx2": True}, True),
-                                            ({"architecture": "x86_64", "avx_vnni": True}, False),
-                                            ({"architecture": "x86_64", "avx512_vnni": True}, False),
-                                            ({"architecture": "aarch64"}, False)])
+@pytest.mark.parametrize(
+    ("found", "may"),
+    [
+        ({"architecture": "x86_64", "avx2": True}, True),
+        ({"architecture": "x86_64", "avx_vnni": True}, False),
+        ({"architecture": "x86_64", "avx512_vnni": True}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
 def test_codes_have_seven_bits_where_sums_may_overflow(monkeypatch, block, batches, found, may):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     graph = int8.pt2e_static(block, batches)
@@ -137,11 +147,17 @@ def knows_them(source: str) -> bool:
     return any(f"{name}.".startswith(("torch.ao.", "torch.quantization.", "torchao.")) for name in reached(source))
 
 
-@pytest.mark.parametrize("source", [
-    "import torchao", "from torchao.quantization import quantize_", "import torch\nq = torch.ao.quantization.quantize",
-    "from torch import ao", "def f():\n    from torch.ao import nn",
-    "import importlib\nimportlib.import_module('torchao')",
-])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torchao",
+        "from torchao.quantization import quantize_",
+        "import torch\nq = torch.ao.quantization.quantize",
+        "from torch import ao",
+        "def f():\n    from torch.ao import nn",
+        "import importlib\nimportlib.import_module('torchao')",
+    ],
+)
 def test_every_way_to_reach_them_is_seen(source):
     assert knows_them(source)
 
@@ -149,7 +165,7 @@ def test_every_way_to_reach_them_is_seen(source):
 def test_no_other_module_reaches_them(root):
     modules = [path for package in ("lessons_lib", "quizzes") for path in (root / package).rglob("*.py")]
     found = {path.name for path in modules if knows_them(path.read_text(encoding="utf-8"))}
-    assert found <= {"int8.py", "startup.py"}           # startup names the logger whose harmless lines it drops
+    assert found <= {"int8.py", "startup.py"}  # startup names the logger whose harmless lines it drops
 
 
 def test_other_warnings_pass():

@@ -49,7 +49,7 @@ def test_accuracy_by_document_covers_the_truth_where_counting_sentences_does_not
         correct, documents = similar_sentences(generator)
         by_document += 0.75 in accuracy(correct, documents)
         by_sentence += 0.75 in wilson_interval(int(correct.sum()), len(correct))
-    assert 0.90 <= by_document / 200 <= 0.99       # 95 % ± three standard errors of 200 trials
+    assert 0.90 <= by_document / 200 <= 0.99  # 95 % ± three standard errors of 200 trials
     assert by_sentence / 200 < 0.88
 
 
@@ -120,7 +120,7 @@ def test_pairing_cancels_what_is_hard_for_both():
 
 
 def test_over_seeds_is_students_interval():
-    interval = over_seeds([1.0, 2.0, 3.0])           # t(2, 97.5 %) = 4.3027, standard error 1 / sqrt(3)
+    interval = over_seeds([1.0, 2.0, 3.0])  # t(2, 97.5 %) = 4.3027, standard error 1 / sqrt(3)
     assert interval.value == 2.0
     assert interval.high - 2.0 == pytest.approx(4.3027 / 3**0.5, rel=0.02)
     assert 2.0 - interval.low == pytest.approx(interval.high - 2.0)
@@ -180,16 +180,23 @@ def test_the_ends_of_a_ratio_are_those_of_the_sign_test():
 
 
 def test_few_ratios_have_the_interval_of_students_t():
-    found = intervals.of_ratios([1.0, 2.0, 4.0])                 # logarithms 0, 1, 2 times log 2
-    half = 4.302653 * numpy.log(2) / 3**0.5                      # t of two degrees of freedom, 97.5 %
+    found = intervals.of_ratios([1.0, 2.0, 4.0])  # logarithms 0, 1, 2 times log 2
+    half = 4.302653 * numpy.log(2) / 3**0.5  # t of two degrees of freedom, 97.5 %
     assert found.value == 2.0
     assert (found.low, found.high) == pytest.approx((2 / numpy.exp(half), 2 * numpy.exp(half)), rel=0.03)
 
 
-@pytest.mark.parametrize(("rounds", "words"), [
-    ([], "at least two rounds"), ([1.0], "at least two rounds"), ([[1.0, 2.0]], "at least two rounds"),
-    ([1.0, 0.0], "do more work"), ([1.0, float("nan")], "above 0"), ([1.0, float("inf")], "do more work"),
-])
+@pytest.mark.parametrize(
+    ("rounds", "words"),
+    [
+        ([], "at least two rounds"),
+        ([1.0], "at least two rounds"),
+        ([[1.0, 2.0]], "at least two rounds"),
+        ([1.0, 0.0], "do more work"),
+        ([1.0, float("nan")], "above 0"),
+        ([1.0, float("inf")], "do more work"),
+    ],
+)
 def test_ratios_that_have_no_interval_are_refused(rounds, words):
     with pytest.raises(ValueError, match=words):
         intervals.of_ratios(rounds)

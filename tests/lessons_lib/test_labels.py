@@ -26,8 +26,16 @@ def test_where_there_is_room_words_stand_above_right():
 
 @pytest.mark.parametrize("log_x", [False, True])
 def test_crowded_words_cover_neither_one_another_nor_a_point(log_x):
-    points = [(90, 86.1, "teacher"), (70, 85.9, "vocabulary"), (76, 84.7, "neurons"), (81, 84.3, "heads"),
-              (60, 84.2, "distilled"), (76, 82.3, "layers"), (40, 83.8, "all"), (10, 72.8, "scratch")]
+    points = [
+        (90, 86.1, "teacher"),
+        (70, 85.9, "vocabulary"),
+        (76, 84.7, "neurons"),
+        (81, 84.3, "heads"),
+        (60, 84.2, "distilled"),
+        (76, 82.3, "layers"),
+        (40, 83.8, "all"),
+        (10, 72.8, "scratch"),
+    ]
     texts, axes = written(points, log_x=log_x)
     boxes = [Text.get_window_extent(text) for text in texts]
     for one, other in itertools.combinations(boxes, 2):

@@ -17,8 +17,12 @@ def model():
 def test_weights_are_those_of_the_file(model):
     reader = gguf.GGUFReader(assets.language_model_file())
     stored = {tensor.name: tensor for tensor in reader.tensors}
-    names = {"blk.0.ffn_up": "layers.0.mlp.up_proj", "blk.29.ffn_down": "layers.29.mlp.down_proj",
-             "blk.7.attn_v": "layers.7.self_attn.v_proj", "token_embd": "embed_tokens"}
+    names = {
+        "blk.0.ffn_up": "layers.0.mlp.up_proj",
+        "blk.29.ffn_down": "layers.29.mlp.down_proj",
+        "blk.7.attn_v": "layers.7.self_attn.v_proj",
+        "token_embd": "embed_tokens",
+    }
     for theirs, ours in names.items():
         tensor = stored[f"{theirs}.weight"]
         expected = torch.tensor(gguf.dequantize(tensor.data, tensor.tensor_type))

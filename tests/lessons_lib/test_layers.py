@@ -36,8 +36,14 @@ def test_positions_lie_within_and_none_comes_twice(kept):
 def test_attention_is_written_out_inside_and_as_it_was_after_an_error_too():
     from transformers import BertConfig, BertModel
 
-    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
-                        attn_implementation="sdpa")
+    config = BertConfig(
+        vocab_size=9,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        attn_implementation="sdpa",
+    )
     model = torch.nn.ModuleDict({"encoder": BertModel(config)})
     with pytest.raises(KeyError), layers.attention_written_out(model):
         assert model["encoder"].config._attn_implementation == "eager"

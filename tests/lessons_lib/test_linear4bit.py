@@ -21,10 +21,11 @@ def linear(n_out=64, n_in=128):
 @pytest.mark.parametrize("double", [True, False])
 def test_the_weight_is_that_of_bitsandbytes_layer(double):
     layer = linear()
-    theirs = bitsandbytes.nn.Linear4bit(128, 64, quant_type="nf4", compress_statistics=double,
-                                        compute_dtype=torch.float32)
+    theirs = bitsandbytes.nn.Linear4bit(
+        128, 64, quant_type="nf4", compress_statistics=double, compute_dtype=torch.float32
+    )
     theirs.load_state_dict(layer.state_dict())
-    theirs = theirs.to("cpu").train()                       # in eval mode it would compute in BF16
+    theirs = theirs.to("cpu").train()  # in eval mode it would compute in BF16
     own, x = linear4bit.nf4_layer(layer, double=double), draw(3, 5, 128)
     state = theirs.weight.quant_state
     assert torch.equal(own.weight(), bitsandbytes.functional.dequantize_4bit(theirs.weight.data, state))

@@ -17,6 +17,7 @@ TEXTS = ["one", "two"]
 @pytest.fixture
 def slow():
     """A server that takes 50 ms for each request, one after the other, and answers every third with 429."""
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -79,7 +80,7 @@ def test_the_same_seed_sends_at_the_same_times_and_at_the_rate_asked_for(monkeyp
     assert len(seen[0]) == 400
     assert seen[0][-1] == pytest.approx(4)
     gaps = seen[0][1:] - seen[0][:-1]
-    assert 0.8 < gaps.std() / gaps.mean() < 1.2         # exponential: the spread is the mean
+    assert 0.8 < gaps.std() / gaps.mean() < 1.2  # exponential: the spread is the mean
 
 
 def test_nobody_there():
@@ -125,8 +126,15 @@ def test_runs_without_bounds_or_without_requests_are_refused(wrong):
         load_test.drive("http://127.0.0.1:1", **({"texts": TEXTS, "rate": 10, "seconds": 1} | wrong))
 
 
-@pytest.mark.parametrize(("given", "wanted"), [((0.999, 10_000, 5), (10.0, 0.5)), ((0.99, 100, 3), (1.0, 3.0)),
-                                               ((1.0, 10, 0), (0.0, 0.0)), ((1.0, 10, 1), (0.0, math.inf))])
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ((0.999, 10_000, 5), (10.0, 0.5)),
+        ((0.99, 100, 3), (1.0, 3.0)),
+        ((1.0, 10, 0), (0.0, 0.0)),
+        ((1.0, 10, 1), (0.0, math.inf)),
+    ],
+)
 def test_error_budgets(given, wanted):
     assert load_test.error_budget(*given) == pytest.approx(wanted)
 

@@ -17,8 +17,16 @@ U32, U16 = 2.0**-24, 2.0**-9  # half a step of FP32 and of BF16, relative
 
 def llama(seed=0):
     torch.manual_seed(seed)
-    config = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                         intermediate_size=128, vocab_size=50, tie_word_embeddings=True, initializer_range=0.2)
+    config = LlamaConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=128,
+        vocab_size=50,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -130,7 +138,8 @@ def test_a_merged_model_is_ordinary_and_gives_the_same_outputs(packed):
     merged = lora.merged(own)
     assert not lora.adapters(merged)
     assert {type(layer) for layer in merged.modules() if isinstance(layer, (nn.Linear, linear4bit.Linear4bit))} == {
-        nn.Linear}
+        nn.Linear
+    }
     assert torch.allclose(merged(input_ids=ids()).logits, own(input_ids=ids()).logits, rtol=1e-4, atol=1e-4)
     assert len(lora.adapters(own)) == 14
     assert merged.lm_head.weight is merged.model.embed_tokens.weight
@@ -176,11 +185,14 @@ def test_a_truncated_file_loads_nothing(tmp_path, share):
     refused(tmp_path / "adapter", adapted(), "cut off or damaged")
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"r": 2}, "has rank 4 and alpha 6 in the file and rank 2 and alpha 6 in the model"),
-    ({"alpha": 8}, "rank 4 and alpha 6 in the file and rank 4 and alpha 8 in the model"),
-    ({"targets": ["q_proj"]}, "the model lacks 'model.layers.0.mlp.down_proj.a'"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"r": 2}, "has rank 4 and alpha 6 in the file and rank 2 and alpha 6 in the model"),
+        ({"alpha": 8}, "rank 4 and alpha 6 in the file and rank 4 and alpha 8 in the model"),
+        ({"targets": ["q_proj"]}, "the model lacks 'model.layers.0.mlp.down_proj.a'"),
+    ],
+)
 def test_an_adapter_of_other_settings_loads_nothing(tmp_path, settings, words):
     lora.save(adapted(), tmp_path / "adapter")
     refused(tmp_path / "adapter", adapted(**settings), words)
@@ -202,14 +214,17 @@ def test_another_kind_of_file_is_refused(tmp_path):
         lora.save(llama(), tmp_path / "none")
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"r": 0}, "r is 0; a layer of 64 x 64 allows whole numbers from 1 to 64"),
-    ({"r": 33}, "r is 33; a layer of 32 x 64 allows whole numbers from 1 to 32"),
-    ({"r": 2.0}, "r is 2.0"),
-    ({"alpha": 0}, "alpha is 0; it must be a number above 0"),
-    ({"targets": ["colour_proj"]}, "No linear layer is called colour_proj; this model has down_proj, gate_proj"),
-    ({"targets": []}, "by any name, for none was given"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"r": 0}, "r is 0; a layer of 64 x 64 allows whole numbers from 1 to 64"),
+        ({"r": 33}, "r is 33; a layer of 32 x 64 allows whole numbers from 1 to 32"),
+        ({"r": 2.0}, "r is 2.0"),
+        ({"alpha": 0}, "alpha is 0; it must be a number above 0"),
+        ({"targets": ["colour_proj"]}, "No linear layer is called colour_proj; this model has down_proj, gate_proj"),
+        ({"targets": []}, "by any name, for none was given"),
+    ],
+)
 def test_what_cannot_be_added_is_refused_and_changes_nothing(settings, words):
     model = llama()
     with pytest.raises(ValueError, match=words):

@@ -8,8 +8,15 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 from lessons_lib import assets, kept, masked_language, models, training
 from lessons_lib.distillation import UNLABELLED
 
-SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
-         "max_position_embeddings": 64, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+SHAPE = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
 
 
 @pytest.fixture
@@ -97,7 +104,7 @@ def test_the_loss_is_zero_for_who_names_every_token_and_asks_at_chosen_ones(batc
 
 def test_a_bias_of_frequencies_is_the_unigram_model(model, batch):
     with torch.no_grad():
-        model.norm.weight.zero_()                                   # what is left of the logits is the bias
+        model.norm.weight.zero_()  # what is left of the logits is the bias
     masked_language.know_frequencies(model, batch)
     chosen = batch["attention_mask"].bool()
     shares = model(**batch, chosen=chosen)[0][0].softmax(-1)
@@ -110,7 +117,7 @@ def test_a_bias_of_frequencies_is_the_unigram_model(model, batch):
 
 def test_it_learns_the_text_it_reads(model):
     data = models.tokenize(["Rates rose again on Monday."] * 32)
-    nn.init.normal_(model.encoder.embeddings.word_embeddings.weight)         # apart enough to be told from one another
+    nn.init.normal_(model.encoder.embeddings.word_embeddings.weight)  # apart enough to be told from one another
     before = model.encoder.embeddings.word_embeddings.weight.clone()
     history = training.train(model, data, masked_language.masked_loss, steps=60, lr=2e-2, seed=0, progress=False)
     assert sum(history.losses[-5:]) / 5 < 0.5 * history.losses[0]

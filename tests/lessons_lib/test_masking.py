@@ -95,13 +95,25 @@ def test_the_largest_uniform_stays_inside_the_vocabulary():
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"ids": torch.tensor([7, 8])}, "int64"), ({"ids": torch.rand(2, 3)}, "int64"), ({"p": 1.5}, "share"),
-     ({"ids": torch.tensor([[7, 20]])}, "vocab - 1 = 19"), ({"mask_id": 20}, "vocab - 1 = 19"),
-     ({"uniforms": torch.rand(2, 1, 2)}, "shape"), ({"uniforms": torch.ones(3, 1, 2)}, r"\[0, 1\)"),
-     ({"uniforms": torch.full((3, 1, 2), float("nan"))}, r"\[0, 1\)")],
+    [
+        ({"ids": torch.tensor([7, 8])}, "int64"),
+        ({"ids": torch.rand(2, 3)}, "int64"),
+        ({"p": 1.5}, "share"),
+        ({"ids": torch.tensor([[7, 20]])}, "vocab - 1 = 19"),
+        ({"mask_id": 20}, "vocab - 1 = 19"),
+        ({"uniforms": torch.rand(2, 1, 2)}, "shape"),
+        ({"uniforms": torch.ones(3, 1, 2)}, r"\[0, 1\)"),
+        ({"uniforms": torch.full((3, 1, 2), float("nan"))}, r"\[0, 1\)"),
+    ],
 )
 def test_bad_input_is_refused(change, words):
-    good = {"ids": torch.tensor([[7, 8]]), "special": SPECIAL, "mask_id": 3, "vocab": 20, "p": 0.15,
-            "uniforms": torch.zeros(3, 1, 2)}
+    good = {
+        "ids": torch.tensor([[7, 8]]),
+        "special": SPECIAL,
+        "mask_id": 3,
+        "vocab": 20,
+        "p": 0.15,
+        "uniforms": torch.zeros(3, 1, 2),
+    }
     with pytest.raises((TypeError, ValueError), match=words):
         masking.mask_tokens(**good | change)

@@ -28,8 +28,10 @@ def test_percentile_interpolates_and_ignores_the_order():
     assert measure.percentile([7.0], 99) == 7.0
 
 
-@pytest.mark.parametrize(("samples", "p"), [([], 50), ([1.0], 101), ([1.0], -1), ([1.0], float("nan")),
-                                            ([float("nan"), 1.0], 50), ([[1.0]], 50)])
+@pytest.mark.parametrize(
+    ("samples", "p"),
+    [([], 50), ([1.0], 101), ([1.0], -1), ([1.0], float("nan")), ([float("nan"), 1.0], 50), ([[1.0]], 50)],
+)
 def test_percentile_refuses(samples, p):
     with pytest.raises(ValueError, match=r"percentile|between"):
         measure.percentile(samples, p)
@@ -55,7 +57,7 @@ def test_latency_is_of_each_call_after_the_warm_up(monkeypatch):
 def test_compare_takes_turns_in_a_changing_order():
     calls = []
     measure.compare({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=30, warmup=2)
-    rounds = ["".join(calls[start:start + 2]) for start in range(0, len(calls), 2)]
+    rounds = ["".join(calls[start : start + 2]) for start in range(0, len(calls), 2)]
     assert len(rounds) == 32
     assert set(rounds) == {"ab", "ba"}
 
@@ -83,8 +85,9 @@ def test_ratio_is_how_many_times_as_long_and_its_interval_holds_it(monkeypatch):
 
 def test_a_machine_that_slows_down_does_not_change_the_ratio():
     slowing = [1.0 + step / 10 for step in range(40)]
-    twice = measure.Comparison({"a": measure.Timing(tuple(2 * s for s in slowing), 1),
-                                "b": measure.Timing(tuple(slowing), 1)})
+    twice = measure.Comparison(
+        {"a": measure.Timing(tuple(2 * s for s in slowing), 1), "b": measure.Timing(tuple(slowing), 1)}
+    )
     ratio = twice.ratio("a", "b")
     assert (ratio.low, ratio.value, ratio.high) == pytest.approx((2.0, 2.0, 2.0))
 
@@ -108,7 +111,7 @@ def test_a_ratio_needs_two_rounds():
 
 
 def test_throughput_is_all_items_over_all_time():
-    assert measure.throughput([10.0, 30.0], batch_size=8) == pytest.approx(400.0)      # 16 items in 40 ms
+    assert measure.throughput([10.0, 30.0], batch_size=8) == pytest.approx(400.0)  # 16 items in 40 ms
     assert measure.throughput(measure.Timing((10.0, 30.0), 1), 8) == pytest.approx(400.0)
     for samples, size in [([], 8), ([0.0], 8), ([1.0], 0)]:
         with pytest.raises(ValueError, match="throughput needs"):
@@ -136,7 +139,7 @@ class Tied(torch.nn.Module):
 
 
 def test_state_bytes_counts_buffers_and_shared_tensors_once():
-    norm = 4 * 8 * 4 + 8                       # weight, bias, mean and variance in FP32, one int64 counter
+    norm = 4 * 8 * 4 + 8  # weight, bias, mean and variance in FP32, one int64 counter
     assert measure.state_bytes(Tied()) == 50 * 8 * 4 + norm
     assert measure.state_bytes(Tied().half().state_dict()) == 50 * 8 * 2 + norm // 2 + 4
     assert measure.state_bytes({"a": torch.ones(3), "b": torch.ones(3)}) == 24
@@ -177,7 +180,7 @@ def test_what_is_no_plain_tensor_is_refused_with_the_way_out(tmp_path):
 def test_peak_memory_sees_a_tensor_that_is_gone_when_the_call_ends(meter):
     def work():
         block = torch.ones(25 * MEGABYTE)
-        time.sleep(0.2)             # so long that the sampling thread has its turn on a busy machine
+        time.sleep(0.2)  # so long that the sampling thread has its turn on a busy machine
         return block.sum().item()
 
     def nothing():
@@ -202,7 +205,7 @@ def test_peak_memory_calls_once_also_when_the_call_cannot_open_a_file():
 
 
 def test_memory_by_step_is_of_a_fresh_process_and_never_falls():
-    held = torch.ones(50 * MEGABYTE)                                           # must not count there
+    held = torch.ones(50 * MEGABYTE)  # must not count there
     peaks = measure.memory_by_step({"torch": "import torch", "work": "x = torch.ones(25_000_000)", "after": "del x"})
     assert list(peaks) == ["torch", "work", "after"]
     assert 90 * MEGABYTE < peaks["work"] - peaks["torch"] < 130 * MEGABYTE

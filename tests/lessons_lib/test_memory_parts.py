@@ -7,8 +7,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lessons_lib import headlines, lora, memory_parts, qlora, training
 from lessons_lib.memory_parts import BF16, FP32, Shape
 
-CONFIG = LlamaConfig(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-                     intermediate_size=192, vocab_size=1000, tie_word_embeddings=True)
+CONFIG = LlamaConfig(
+    hidden_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=192,
+    vocab_size=1000,
+    tie_word_embeddings=True,
+)
 ROWS, WRITTEN = 3, headlines.HEADLINE_TOKENS
 
 
@@ -35,8 +42,9 @@ def batch():
 def test_every_part_is_what_is_counted_within_15_percent(method, checkpointing, compute, monkeypatch):
     monkeypatch.setattr(training, "fast_bfloat16", lambda *_: compute == BF16)
     counted = memory_parts.count(tiny(method, checkpointing), batch())
-    parts = memory_parts.computed(Shape.of(CONFIG), method, ROWS, batch()["input_ids"].shape[1], WRITTEN, 4,
-                                  checkpointing, compute)
+    parts = memory_parts.computed(
+        Shape.of(CONFIG), method, ROWS, batch()["input_ids"].shape[1], WRITTEN, 4, checkpointing, compute
+    )
     assert set(parts) == {*counted, "peak"}
     for name, size in counted.items():
         assert size == pytest.approx(parts[name], rel=0.15), name
@@ -60,22 +68,33 @@ def test_each_switch_changes_its_own_part():
 
 
 def test_the_peak_takes_the_larger_of_gradients_and_what_is_kept():
-    parts = {"weights": 100, "adapters": 10, "optimizer": 20, "gradients": 5, "activations": 50, "BF16 copies": 8,
-             "a block again": 2}
+    parts = {
+        "weights": 100,
+        "adapters": 10,
+        "optimizer": 20,
+        "gradients": 5,
+        "activations": 50,
+        "BF16 copies": 8,
+        "a block again": 2,
+    }
     assert memory_parts.peak(parts, 0) == 100 + 10 + 20 + 60
     assert memory_parts.peak(parts, 4) == 100 + 10 + 20 + 66
     assert memory_parts.peak(parts | {"gradients": 70}, 4) == 100 + 10 + 20 + 70
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"method": "colour"}, "no method 'colour'; there is full, lora"),
-    ({"rows": 0}, "are 0, 50, 10 and 8"),
-    ({"compute": 3}, "compute is 3"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "colour"}, "no method 'colour'; there is full, lora"),
+        ({"rows": 0}, "are 0, 50, 10 and 8"),
+        ({"compute": 3}, "compute is 3"),
+    ],
+)
 def test_what_cannot_be_computed_is_refused(settings, words):
     with pytest.raises(ValueError, match=words):
-        memory_parts.computed(**({"shape": Shape.of(CONFIG), "method": "lora", "rows": 4, "length": 50,
-                                  "written": 10} | settings))
+        memory_parts.computed(
+            **({"shape": Shape.of(CONFIG), "method": "lora", "rows": 4, "length": 50, "written": 10} | settings)
+        )
 
 
 def test_checkpointing_changes_no_gradient(monkeypatch):
@@ -95,7 +114,8 @@ def test_checkpointing_changes_no_gradient(monkeypatch):
 def test_the_language_model_in_a_fresh_process_takes_what_was_computed_within_15_percent(method, checkpointing):
     compute = BF16 if training.fast_bfloat16() else FP32
     shape = Shape(576, 192, 1536, 30, 9, 49152)
-    parts = memory_parts.computed(shape, method, 4, headlines.prompt_tokens() + WRITTEN, WRITTEN, 4, checkpointing,
-                                  compute)
+    parts = memory_parts.computed(
+        shape, method, 4, headlines.prompt_tokens() + WRITTEN, WRITTEN, 4, checkpointing, compute
+    )
     for name, size in memory_parts.measured(method, 4, 4, checkpointing).items():
         assert size == pytest.approx(parts[name], rel=0.15), name

@@ -48,8 +48,8 @@ def test_scales_cost_a_quarter_bit_and_save_small_blocks():
     restored = microscaling.read_blocks(*microscaling.microscale(x))
     plain = formats.round_to(x, "E4M3")
     error = [((y - x).square().sum(1) / x.square().sum(1)) for y in (restored, plain)]
-    assert error[0].max() < 2**-8                                  # a half step is at most 1/16 of a number
-    assert error[1].max() > 0.5                                    # without blocks the small rows vanish
+    assert error[0].max() < 2**-8  # a half step is at most 1/16 of a number
+    assert error[1].max() > 0.5  # without blocks the small rows vanish
     assert formats.bits_per_weight(8, 32, microscaling.SCALE_BITS) == 8.25
 
 

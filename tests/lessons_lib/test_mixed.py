@@ -24,9 +24,9 @@ def test_sensitivity_asks_once_each_in_order():
 
 def test_greedy_by_hand():
     assert mixed.allocate_bits(COSTS, 20) == {"a": 2, "b": 2}
-    assert mixed.allocate_bits(COSTS, 30) == {"a": 4, "b": 2}         # 6 / 10 against 2 / 10
+    assert mixed.allocate_bits(COSTS, 30) == {"a": 4, "b": 2}  # 6 / 10 against 2 / 10
     assert mixed.allocate_bits(COSTS, 59) == {"a": 4, "b": 4}
-    assert mixed.allocate_bits(COSTS, 60) == {"a": 8, "b": 4}         # 2 / 20 against 1 / 20
+    assert mixed.allocate_bits(COSTS, 60) == {"a": 8, "b": 4}  # 2 / 20 against 1 / 20
     assert mixed.allocate_bits(COSTS, 999) == {"a": 8, "b": 8}
     assert mixed.total_bytes(COSTS, {"a": 4, "b": 8}) == 60
     assert mixed.total_loss(COSTS, {"a": 4, "b": 2}) == 5
@@ -35,7 +35,7 @@ def test_greedy_by_hand():
 def test_of_equals_the_earliest_layer_then_the_fewest_bytes():
     twins = {"a": {2: (1, 4.0), 4: (2, 2.0), 8: (3, 0.0)}, "b": {2: (1, 4.0), 4: (2, 2.0), 8: (3, 0.0)}}
     assert mixed.allocate_bits(twins, 3) == {"a": 4, "b": 2}
-    assert mixed.allocate_bits(twins, 4) == {"a": 8, "b": 2}          # a again: 2 / 1 for either, and a is first
+    assert mixed.allocate_bits(twins, 4) == {"a": 8, "b": 2}  # a again: 2 / 1 for either, and a is first
 
 
 def test_a_change_that_gains_nothing_is_left_and_one_may_leap():
@@ -89,13 +89,16 @@ def test_the_front_is_what_nothing_beats(points):
     assert all(points.index(points[place]) == place for place in front)
 
 
-@pytest.mark.parametrize(("words", "call"), [
-    ("over the budget", lambda: mixed.allocate_bits(COSTS, 19)),
-    ("No allocation fits", lambda: mixed.best_allocation(COSTS, 19)),
-    ("nothing to choose from", lambda: mixed.allocate_bits({}, 1)),
-    ("'a' offers nothing", lambda: mixed.best_allocation({"a": {}}, 1)),
-    ("too many to try", lambda: mixed.best_allocation({i: dict.fromkeys(range(4), (1, 1)) for i in range(20)}, 1)),
-])
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("over the budget", lambda: mixed.allocate_bits(COSTS, 19)),
+        ("No allocation fits", lambda: mixed.best_allocation(COSTS, 19)),
+        ("nothing to choose from", lambda: mixed.allocate_bits({}, 1)),
+        ("'a' offers nothing", lambda: mixed.best_allocation({"a": {}}, 1)),
+        ("too many to try", lambda: mixed.best_allocation({i: dict.fromkeys(range(4), (1, 1)) for i in range(20)}, 1)),
+    ],
+)
 def test_what_cannot_be_is_refused(words, call):
     with pytest.raises(ValueError, match=words):
         call()

@@ -15,8 +15,14 @@ def model():
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-                        max_position_embeddings=16)
+    config = BertConfig(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=16,
+    )
     return models.TopicClassifier(BertModel(config, add_pooling_layer=False)).eval()
 
 
@@ -63,8 +69,9 @@ def test_codes_are_computed_once_and_from_the_exact_weights(model, monkeypatch):
 
 def test_more_bits_are_nearer_and_the_step_is_no_worse_than_absmax(model):
     weight = model.get_parameter("encoder.encoder.layer.0.intermediate.dense.weight").detach()
-    errors = [(mixed_model.dequantize(*mixed_model.quantize(weight, bits)) - weight).square().sum()
-              for bits in (2, 3, 4, 8)]
+    errors = [
+        (mixed_model.dequantize(*mixed_model.quantize(weight, bits)) - weight).square().sum() for bits in (2, 3, 4, 8)
+    ]
     assert errors == sorted(errors, reverse=True)
     for bits, error in zip((2, 3, 4, 8), errors, strict=True):
         assert error <= (affine.round_trip(weight, bits, "channel") - weight).square().sum()
@@ -106,12 +113,15 @@ def test_bytes_follow_the_bits(model):
     assert "encoder.encoder.layer.0.output.dense.weight" in untouched
 
 
-@pytest.mark.parametrize(("words", "call"), [
-    ("no unit of this model", lambda model: mixed_model.Rounder(model).packed_state({"body": 4})),
-    ("some do not fit", lambda model: mixed_model.pack(torch.tensor([4]), 3)),
-    ("some do not fit", lambda model: mixed_model.pack(torch.tensor([4]), 9)),
-    ("do not hold 3 codes", lambda model: mixed_model.unpack(torch.zeros(1, dtype=torch.uint8), 3, 3)),
-])
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("no unit of this model", lambda model: mixed_model.Rounder(model).packed_state({"body": 4})),
+        ("some do not fit", lambda model: mixed_model.pack(torch.tensor([4]), 3)),
+        ("some do not fit", lambda model: mixed_model.pack(torch.tensor([4]), 9)),
+        ("do not hold 3 codes", lambda model: mixed_model.unpack(torch.zeros(1, dtype=torch.uint8), 3, 3)),
+    ],
+)
 def test_bad_input_is_refused_with_words(words, call, model):
     with pytest.raises(ValueError, match=words):
         call(model)

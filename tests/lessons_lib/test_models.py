@@ -21,8 +21,14 @@ def tiny_encoder(tmp_path, monkeypatch):
     from transformers import BertConfig, BertModel
 
     vocabulary = models.tokenizer()
-    config = BertConfig(vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-                        intermediate_size=32, max_position_embeddings=64)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
     torch.manual_seed(0)
     BertModel(config).save_pretrained(tmp_path / "tiny")
     vocabulary.save_pretrained(tmp_path / "tiny")
@@ -170,8 +176,14 @@ def test_embeddings_can_stay_frozen():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"n_layers": 0}, {"n_layers": 7}, {"n_layers": 2.0}, {"init": "last"}, {"source": "student"},
-     {"init": "scratch", "freeze_embeddings": True}],
+    [
+        {"n_layers": 0},
+        {"n_layers": 7},
+        {"n_layers": 2.0},
+        {"init": "last"},
+        {"source": "student"},
+        {"init": "scratch", "freeze_embeddings": True},
+    ],
 )
 def test_students_that_cannot_be_are_refused(settings):
     with pytest.raises(ValueError, match="n_layers|init|source|freeze_embeddings"):

@@ -30,9 +30,10 @@ def masked(model, at):
 
 
 def test_scores_are_the_formula():
-    scores = movement.movement_scores([torch.tensor([0.5, 0.5]), torch.tensor([0.4, 0.6])],
-                                      [torch.tensor([1.0, -1.0])] * 2)
-    assert torch.allclose(scores, torch.tensor([-0.9, 1.1]))               # towards zero: low; away from it: high
+    scores = movement.movement_scores(
+        [torch.tensor([0.5, 0.5]), torch.tensor([0.4, 0.6])], [torch.tensor([1.0, -1.0])] * 2
+    )
+    assert torch.allclose(scores, torch.tensor([-0.9, 1.1]))  # towards zero: low; away from it: high
 
 
 def test_scores_trained_by_gradient_descent_are_those_of_the_lists():
@@ -44,16 +45,17 @@ def test_scores_trained_by_gradient_descent_are_those_of_the_lists():
         for _ in range(4):
             first = masked(model, 0)
             weights.append(first.original.detach().clone())
-            seen = (first.original * first[0].mask).detach().requires_grad_()       # what the layer sees
+            seen = (first.original * first[0].mask).detach().requires_grad_()  # what the layer sees
             hidden = torch.tanh(batch["x"] @ seen.t() + model[0].bias.detach())
-            nn.functional.mse_loss(hidden @ model[2].weight.detach().t() + model[2].bias.detach(),
-                                   batch["y"]).backward()
+            nn.functional.mse_loss(
+                hidden @ model[2].weight.detach().t() + model[2].bias.detach(), batch["y"]
+            ).backward()
             grads.append(seen.grad)
             optimizer.zero_grad()
             loss(model, batch).backward()
             assert torch.allclose(first.original.grad, seen.grad * first[0].mask, atol=1e-6)
             optimizer.step()
-        expected = 0.1 * movement.movement_scores(weights, grads)          # the scores follow at the optimizer's rate
+        expected = 0.1 * movement.movement_scores(weights, grads)  # the scores follow at the optimizer's rate
         assert torch.allclose(masked(model, 0)[0].scores, expected, atol=1e-6)
         assert (expected[~masked(model, 0)[0].mask] != 0).any()
 
@@ -81,10 +83,10 @@ def test_the_zeros_are_exact_in_every_layer_and_last(way):
     assert [int((weight == 0).sum()) for weight in weights.values()] == [36, 18]
     assert set(dict(model.named_parameters())) == {"0.weight", "0.bias", "2.weight", "2.bias"}
     assert model[0].weight.requires_grad
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)                 # and nothing is chosen any more
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)  # and nothing is chosen any more
     loss(model, data()).backward()
     optimizer.step()
-    assert pruning.sparsity(weights) < 0.3                                  # units without a way out have no gradient
+    assert pruning.sparsity(weights) < 0.3  # units without a way out have no gradient
 
 
 def test_magnitude_and_movement_close_different_weights():
@@ -97,7 +99,7 @@ def test_magnitude_and_movement_close_different_weights():
         left[way] = model[0].weight.detach() != 0
         small = start.abs() < start.abs().median()
         share = (~left[way] & small).sum() / 24
-        assert share > 0.95 if way == "magnitude" else share < 0.9         # small steps: size is decided at the start
+        assert share > 0.95 if way == "magnitude" else share < 0.9  # small steps: size is decided at the start
     assert not left["magnitude"].equal(left["movement"])
 
 

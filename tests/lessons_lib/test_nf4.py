@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from lessons_lib import bitsandbytes_nf4, formats, measure, nf4
 
-TIES = torch.cat([nf4.borders(), torch.tensor([-1.0])])                # every border, and a largest magnitude of 1
+TIES = torch.cat([nf4.borders(), torch.tensor([-1.0])])  # every border, and a largest magnitude of 1
 # Rows hold whole blocks: where one reaches into the next row, bitsandbytes' kernel for processors reads a wrong scale.
 WEIGHTS = {
     "normal": torch.randn(48, 128, generator=torch.Generator().manual_seed(0)) * 0.05,
     "uniform": torch.rand(32, 128, generator=torch.Generator().manual_seed(1)),
-    "ties": (TIES * 0.25).repeat(32),                                         # scaling by a power of two keeps ties
+    "ties": (TIES * 0.25).repeat(32),  # scaling by a power of two keeps ties
     "ties, up and down": torch.cat([TIES, -TIES]).repeat(8),
     "a hair above the ties": torch.nextafter(TIES, torch.tensor(2.0)).clamp(-1, 1).repeat(32),
     "a hair below the ties": torch.nextafter(TIES, torch.tensor(-2.0)).clamp(-1, 1).repeat(32),
@@ -77,7 +77,7 @@ def test_ties_of_scales_fall_as_in_bitsandbytes():
     grid = torch.linspace(-1, 1, nf4.POSITIONS)
     for values in (halfway, (grid[1:] + grid[:-1]) / 2, grid):
         for part in values.split(127):
-            absmax = torch.cat([part, -part, torch.tensor([1.0, -1.0])])      # a mean near 0 and a largest of 1
+            absmax = torch.cat([part, -part, torch.tensor([1.0, -1.0])])  # a mean near 0 and a largest of 1
             expected, _ = reference.quantize_blockwise(absmax - absmax.mean(), blocksize=256)
             assert torch.equal(nf4.double_quantize(absmax).codes, expected)
 
@@ -124,9 +124,9 @@ def test_a_block_of_equal_scales_reads_back_as_their_mean():
 def test_another_code_and_block():
     code = torch.tensor([-1.0, 0.0, 0.5, 1.0])
     doubled = nf4.double_quantize(torch.tensor([1.0, 2.8, 3.4, 4.8]), block=2, code=code)
-    assert doubled.offset == 3                                                # -2, -0.2 | 0.4, 1.8
+    assert doubled.offset == 3  # -2, -0.2 | 0.4, 1.8
     assert doubled.scales.tolist() == pytest.approx([2, 1.8])
-    assert doubled.codes.tolist() == [0, 1, 1, 3]                             # -1, -0.1 | 0.22, 1
+    assert doubled.codes.tolist() == [0, 1, 1, 3]  # -1, -0.1 | 0.22, 1
     assert nf4.double_dequantize(doubled, 2, code).tolist() == pytest.approx([1, 3, 3, 4.8])
 
 

@@ -57,7 +57,8 @@ def test_min_max_by_channel_agrees_with_torch(ao, axis):
 def test_moving_average_agrees_with_torch(ao, momentum):
     other = shown_to(ao.MovingAverageMinMaxObserver(averaging_constant=momentum), batches(outlier=80.0))
     assert shown(MovingAverage(momentum), batches(outlier=80.0)).range() == pytest.approx(
-        (other.min_val.item(), other.max_val.item()), rel=1e-6)
+        (other.min_val.item(), other.max_val.item()), rel=1e-6
+    )
 
 
 def test_scale_and_zero_point_agree_with_torch(ao):
@@ -105,7 +106,7 @@ def test_a_histogram_counts_every_value_whatever_the_order():
         assert histogram.counts.sum() == sum(batch.numel() for batch in data)
         values = torch.cat([batch.flatten() for batch in data]).double()
         wanted = torch.histogram(values, histogram.edges).hist
-        assert (histogram.counts - wanted).abs().sum() <= 2          # a value on an edge may fall either way
+        assert (histogram.counts - wanted).abs().sum() <= 2  # a value on an edge may fall either way
         assert histogram.edges[0] <= values.min()
         assert histogram.edges[-1] >= values.max()
 
@@ -125,17 +126,20 @@ def test_what_has_no_range_is_refused(kind):
 def test_constant_batches_have_a_range_that_holds_them(value):
     seen = shown(Histogram(), [torch.full((4,), value)] * 2)
     assert shown(MovingAverage(), [torch.full((4,), value)] * 2).range() == seen.range() == (value, value)
-    bin_width = (abs(value) or 1) / 512                             # a bin's middle stands for its values
+    bin_width = (abs(value) or 1) / 512  # a bin's middle stands for its values
     for low, high in (seen.percentile(99.9), seen.least_error(8), seen.entropy(8)):
         assert min(low, 0) - bin_width <= value <= max(high, 0) + bin_width
 
 
-@pytest.mark.parametrize(("make", "words"), [
-    (lambda: MovingAverage(0.0), "above 0 and at most 1"),
-    (lambda: Histogram(7), "an even number is needed"),
-    (lambda: shown(Histogram(), batches()).percentile(0.0), "above 0 and at most 100"),
-    (lambda: Histogram().least_error(8), "nothing was observed yet"),
-])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: MovingAverage(0.0), "above 0 and at most 1"),
+        (lambda: Histogram(7), "an even number is needed"),
+        (lambda: shown(Histogram(), batches()).percentile(0.0), "above 0 and at most 100"),
+        (lambda: Histogram().least_error(8), "nothing was observed yet"),
+    ],
+)
 def test_wrong_settings_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()

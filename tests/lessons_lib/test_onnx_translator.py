@@ -41,8 +41,9 @@ def sources(rows, length):
 @pytest.mark.parametrize(("rows", "length"), [(1, 3), (2, 7), (9, 12)])
 def test_the_files_write_what_the_translator_writes(model, folder, rows, length):
     source = sources(rows, length)
-    assert torch.equal(generation.greedy(onnx_translator.OnnxTranslator(folder), source),
-                       generation.greedy(model, source))
+    assert torch.equal(
+        generation.greedy(onnx_translator.OnnxTranslator(folder), source), generation.greedy(model, source)
+    )
 
 
 def test_logits_and_cache_follow_those_of_torch_piece_by_piece(model, folder):

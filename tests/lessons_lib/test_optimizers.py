@@ -18,11 +18,14 @@ def trained(make, n, steps):
     return (parameter - target).square().mean().item(), optimizer
 
 
-@pytest.mark.parametrize(("n", "expected"), [
-    (20_000, 2 * (20_000 + 4 * 79)),     # codes, and a scale for each of 79 blocks, twice
-    (4_096, 2 * (4_096 + 4 * 16)),
-    (4_095, 8 * 4_095),                  # below 4,096 numbers as AdamW
-])
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [
+        (20_000, 2 * (20_000 + 4 * 79)),  # codes, and a scale for each of 79 blocks, twice
+        (4_096, 2 * (4_096 + 4 * 16)),
+        (4_095, 8 * 4_095),  # below 4,096 numbers as AdamW
+    ],
+)
 def test_state_takes_two_bytes_a_number_and_scales(n, expected):
     _, optimizer = trained(lambda found: optimizers.adamw_8bit(found, lr=0.01), n, 1)
     assert optimizers.state_bytes(optimizer) == expected
@@ -35,8 +38,10 @@ def test_state_of_adamw_takes_eight_bytes_a_number():
 
 def test_it_learns_as_adamw_does():
     start, _ = trained(lambda found: torch.optim.SGD(found, lr=0.0), 20_000, 1)
-    (small, _), (plain, _) = (trained(lambda found, make=make: make(found, lr=0.05), 20_000, 60)
-                              for make in (optimizers.adamw_8bit, torch.optim.AdamW))
+    (small, _), (plain, _) = (
+        trained(lambda found, make=make: make(found, lr=0.05), 20_000, 60)
+        for make in (optimizers.adamw_8bit, torch.optim.AdamW)
+    )
     assert plain < 0.2 * start
     assert small < 1.3 * plain
 

@@ -42,17 +42,24 @@ def cache(monkeypatch, tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("task", "steps", "said"), [
-    ("headlines", [], "no task 'headlines'; there is classifier and translator"),
-    ("classifier", ["shrink"], "no step 'shrink'; there is heads, neurons, layers, vocabulary, distil, export, int8"),
-    ("classifier", ["layers", "distil", "layers"], "'layers' stands in the list twice"),
-    ("classifier", ["layers", "int8"], "put 'export' before it"),
-    ("classifier", ["int8", "export"], "put 'export' before it"),
-    ("classifier", ["export", "distil"], "'distil' changes a torch model, and an ONNX file is none"),
-    ("classifier", ["export", "int8", "layers"], "'layers' changes a torch model"),
-    ("translator", ["vocabulary"], "leave 'vocabulary' out"),
-    ("translator", ["heads", "layers"], "has four heads a layer, and keeps them: leave 'heads' out"),
-])
+@pytest.mark.parametrize(
+    ("task", "steps", "said"),
+    [
+        ("headlines", [], "no task 'headlines'; there is classifier and translator"),
+        (
+            "classifier",
+            ["shrink"],
+            "no step 'shrink'; there is heads, neurons, layers, vocabulary, distil, export, int8",
+        ),
+        ("classifier", ["layers", "distil", "layers"], "'layers' stands in the list twice"),
+        ("classifier", ["layers", "int8"], "put 'export' before it"),
+        ("classifier", ["int8", "export"], "put 'export' before it"),
+        ("classifier", ["export", "distil"], "'distil' changes a torch model, and an ONNX file is none"),
+        ("classifier", ["export", "int8", "layers"], "'layers' changes a torch model"),
+        ("translator", ["vocabulary"], "leave 'vocabulary' out"),
+        ("translator", ["heads", "layers"], "has four heads a layer, and keeps them: leave 'heads' out"),
+    ],
+)
 def test_an_order_that_cannot_work_is_refused_before_anything_is_computed(task, steps, said):
     with pytest.raises(ValueError, match=said):
         pipeline.make(task, steps)

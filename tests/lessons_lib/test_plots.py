@@ -137,7 +137,7 @@ def test_grid_numbers_stand_out_from_their_cells():
         cell = linear_light(colours[row, column])
         ink = linear_light(matplotlib.colors.to_rgb(text.get_color()))
         contrast = (max(cell, ink) + 0.05) / (min(cell, ink) + 0.05)
-        assert contrast >= 4.5                                          # WCAG 2.2, level AA
+        assert contrast >= 4.5  # WCAG 2.2, level AA
 
 
 def linear_light(colour):

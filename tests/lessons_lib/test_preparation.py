@@ -40,8 +40,15 @@ def beside(monkeypatch):
 
 
 def test_these_are_the_parts_each_after_what_it_needs():
-    assert preparation.PARTS == (models, masked_language, translation_teacher, study_distil_translator,
-                                 translation_student, language_model, pipeline)
+    assert preparation.PARTS == (
+        models,
+        masked_language,
+        translation_teacher,
+        study_distil_translator,
+        translation_student,
+        language_model,
+        pipeline,
+    )
 
 
 def test_all_parts_are_ready_here_and_need_no_second_process(beside):

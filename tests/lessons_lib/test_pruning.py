@@ -41,12 +41,12 @@ def test_more_weights_than_quantile_takes_are_cut_to_the_last_one():
     weight = draw(1 << 24 | 1)
     with pytest.raises(RuntimeError, match="too large"):
         weight.abs().quantile(0.7)
-    weight = (weight * 64).round() / 64                        # some hundred values: tens of thousands of ties
+    weight = (weight * 64).round() / 64  # some hundred values: tens of thousands of ties
     mask = pruning.magnitude_mask(weight, 0.7)
     assert int((~mask).sum()) == round(0.7 * len(weight))
     assert weight[mask].abs().min() >= weight[~mask].abs().max()
     edge = (weight.abs() == weight[~mask].abs().max()).nonzero().flatten()
-    assert mask[edge].diff().sum() == 1                        # gone, gone, ..., kept, kept
+    assert mask[edge].diff().sum() == 1  # gone, gone, ..., kept, kept
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -101,7 +101,7 @@ def test_each_type_of_layer_has_its_own_share():
     assert list(masks) == list(weights)
     assert sum(int((~masks[name]).sum()) for name in ("0.attention", "1.attention")) == 50
     assert sum(int((~masks[name]).sum()) for name in ("0.feed", "1.feed")) == round(0.8 * 390)
-    assert (~masks["0.attention"]).sum() > (~masks["1.attention"]).sum()        # global within a type
+    assert (~masks["0.attention"]).sum() > (~masks["1.attention"]).sum()  # global within a type
 
 
 def test_the_first_word_that_a_name_holds_decides():
@@ -110,11 +110,14 @@ def test_the_first_word_that_a_name_holds_decides():
     assert [int((~mask).sum()) for mask in masks.values()] == [20, 70]
 
 
-@pytest.mark.parametrize(("sparsities", "said"), [
-    ({"feed": 0.5}, "'0.attention' holds none of the words feed"),
-    ({"feed": 0.5, "attention": 0.5, "head": 0.5}, "'head' decides for no tensor"),
-    ({"0": 0.5, "attention": 0.5}, "'attention' decides for no tensor"),
-])
+@pytest.mark.parametrize(
+    ("sparsities", "said"),
+    [
+        ({"feed": 0.5}, "'0.attention' holds none of the words feed"),
+        ({"feed": 0.5, "attention": 0.5, "head": 0.5}, "'head' decides for no tensor"),
+        ({"0": 0.5, "attention": 0.5}, "'attention' decides for no tensor"),
+    ],
+)
 def test_types_that_do_not_part_the_layers_are_refused(sparsities, said):
     with pytest.raises(ValueError, match=said):
         pruning.type_masks({"0.feed": draw(3), "0.attention": draw(3)}, sparsities)
@@ -123,7 +126,7 @@ def test_types_that_do_not_part_the_layers_are_refused(sparsities, said):
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (4, 8), (3, 3), (1, 1)])
 def test_of_every_m_neighbours_exactly_the_n_largest_stay(n, m):
     weight = draw(6, 4 * m)
-    weight[2:4] = weight[2:4].sign()                            # rows of ties
+    weight[2:4] = weight[2:4].sign()  # rows of ties
     groups, kept = weight.reshape(-1, m), pruning.n_m_mask(weight, n, m).reshape(-1, m)
     for group, mask in zip(groups, kept, strict=True):
         assert torch.equal(mask, by_sorting(group, m - n))
@@ -144,10 +147,12 @@ def wanda_by_definition(weight, inputs, sparsity):
     """Score by score, row by row, from the inputs themselves."""
     kept = torch.ones_like(weight, dtype=torch.bool)
     for row in range(len(weight)):
-        scores = [abs(float(weight[row, j])) * float(sum(float(x) ** 2 for x in inputs[:, j])) ** 0.5
-                  for j in range(weight.shape[1])]
+        scores = [
+            abs(float(weight[row, j])) * float(sum(float(x) ** 2 for x in inputs[:, j])) ** 0.5
+            for j in range(weight.shape[1])
+        ]
         order = sorted(range(len(scores)), key=lambda j: (scores[j], j))
-        for j in order[:round(sparsity * len(scores))]:
+        for j in order[: round(sparsity * len(scores))]:
             kept[row, j] = False
     return kept
 
@@ -182,9 +187,16 @@ def test_a_share_outside_0_to_1_is_refused(sparsity):
         pruning.magnitude_mask(draw(3), sparsity)
 
 
-@pytest.mark.parametrize(("weight", "error"), [
-    (torch.tensor([1.0, float("nan")]), ValueError), (torch.tensor([1.0, float("inf")]), ValueError),
-    (torch.empty(0), ValueError), (torch.tensor([1, 2]), TypeError), ([1.0, 2.0], TypeError)])
+@pytest.mark.parametrize(
+    ("weight", "error"),
+    [
+        (torch.tensor([1.0, float("nan")]), ValueError),
+        (torch.tensor([1.0, float("inf")]), ValueError),
+        (torch.empty(0), ValueError),
+        (torch.tensor([1, 2]), TypeError),
+        ([1.0, 2.0], TypeError),
+    ],
+)
 def test_what_has_no_order_is_refused(weight, error):
     with pytest.raises(error):
         pruning.magnitude_mask(weight, 0.5)
@@ -225,7 +237,7 @@ def test_a_search_over_nothing_or_in_disorder_is_refused():
 
 def test_the_lowest_scores_go_with_their_signs():
     scores = torch.tensor([[0.5, -3.0, 2.0], [-0.1, 0.0, 0.0]])
-    assert pruning.score_mask(scores, 0.5).tolist() == [[True, False, True], [False, False, True]]    # ties: the first
+    assert pruning.score_mask(scores, 0.5).tolist() == [[True, False, True], [False, False, True]]  # ties: the first
     assert pruning.score_mask(torch.zeros(10), 0.3).tolist() == [False] * 3 + [True] * 7
     with pytest.raises(ValueError, match="NaN"):
         pruning.score_mask(torch.tensor([float("nan"), 1.0]), 0.5)

@@ -39,8 +39,8 @@ def test_fake_quantize_is_torchs_forward_to_the_bit_and_its_gradient_but_for_hal
     theirs = torch.fake_quantize_per_tensor_affine(x, scale, zero_point, lowest, highest)
     assert torch.equal(ours, theirs)
     assert torch.equal(ours, affine.fake_quantize(x, scale, zero_point, bits))
-    own, = torch.autograd.grad(ours, x, upstream)
-    other, = torch.autograd.grad(theirs, x, upstream)
+    (own,) = torch.autograd.grad(ours, x, upstream)
+    (other,) = torch.autograd.grad(theirs, x, upstream)
     margin = in_margin(x.detach(), scale, lowest - zero_point, highest - zero_point)
     assert margin.any()
     assert torch.equal(own[~margin], other[~margin])
@@ -57,7 +57,7 @@ def test_a_learned_step_has_torchs_gradients_but_for_half_a_step_beyond_the_ends
     x = x[in_margin(x, 0.05, lowest, highest) == beyond].requires_grad_()
     upstream = draw(len(x), seed=1)
     ours = LearnedStep.apply(x, step, lowest, highest)
-    factor = (len(x) * highest) ** -0.5                 # of the step's gradient, as ours
+    factor = (len(x) * highest) ** -0.5  # of the step's gradient, as ours
     theirs = torch._fake_quantize_learnable_per_tensor_affine(x, step, torch.zeros(1), lowest, highest, factor)
     assert torch.equal(ours, theirs)
     own, other = (torch.autograd.grad(y, (x, step), upstream) for y in (ours, theirs))
@@ -75,7 +75,7 @@ def test_gradients_are_differences_with_the_residual_frozen(lowest, highest):
     step, nudge = torch.tensor(0.3, dtype=torch.float64), 1e-6
     x = values(0.3, lowest, highest, n=400).double()
     clamped = (x / step).clamp(lowest, highest)
-    residual = clamped.round() - clamped                # zero beyond the ends, where nothing is rounded
+    residual = clamped.round() - clamped  # zero beyond the ends, where nothing is rounded
     assert torch.allclose(frozen(x, step, residual, lowest, highest), clamped.round() * step)
     upstream = draw(len(x), dtype=torch.float64)
     leaves = x.clone().requires_grad_(), step.clone().requires_grad_()
@@ -92,8 +92,16 @@ def test_gradients_are_differences_with_the_residual_frozen(lowest, highest):
 
 # v = x / step, what it becomes, gradient for x, gradient for the step (without the factor); codes -2 ... 1, step 0.5
 WRITTEN = [
-    (-3.0, -2, 0, -2.0), (-2.2, -2, 0, -2.0), (-2.0, -2, 0, -2.0), (-1.75, -2, 1, -0.25), (-0.25, 0, 1, 0.25),
-    (0.0, 0, 1, 0.0), (0.75, 1, 1, 0.25), (1.0, 1, 0, 1.0), (1.25, 1, 0, 1.0), (4.0, 1, 0, 1.0),
+    (-3.0, -2, 0, -2.0),
+    (-2.2, -2, 0, -2.0),
+    (-2.0, -2, 0, -2.0),
+    (-1.75, -2, 1, -0.25),
+    (-0.25, 0, 1, 0.25),
+    (0.0, 0, 1, 0.0),
+    (0.75, 1, 1, 0.25),
+    (1.0, 1, 0, 1.0),
+    (1.25, 1, 0, 1.0),
+    (4.0, 1, 0, 1.0),
 ]
 
 
@@ -104,7 +112,7 @@ def test_written_cases_inside_at_and_beyond_the_clip(v, code, for_x, for_step):
     y.backward(torch.tensor([3.0]))
     assert y.item() == 0.5 * code
     assert x.grad.item() == 3 * for_x
-    assert step.grad.item() == pytest.approx(3 * for_step)      # one value, Qp = 1: the factor is 1
+    assert step.grad.item() == pytest.approx(3 * for_step)  # one value, Qp = 1: the factor is 1
     assert qat.lsq_gradient(x.detach(), step.detach(), -2, 1, torch.tensor([3.0])) == step.grad
     plain = torch.tensor([0.5 * v], requires_grad=True)
     FakeQuantize.apply(plain, 0.5, 2, 0, 3).backward(torch.tensor([3.0]))

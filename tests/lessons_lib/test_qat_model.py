@@ -13,8 +13,15 @@ from lessons_lib.qat import QatLinear
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    config = BertConfig(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-                        vocab_size=30, max_position_embeddings=16, initializer_range=0.5)
+    config = BertConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        vocab_size=30,
+        max_position_embeddings=16,
+        initializer_range=0.5,
+    )
     return TopicClassifier(BertModel(config, add_pooling_layer=False)).eval()
 
 
@@ -117,7 +124,7 @@ def test_a_converted_layer_gives_the_trained_layers_outputs_within_one_code(mode
         with torch.no_grad():
             wanted, got = layer(x), integer(x)
             read = (integer.input_codes(x).int() + 128 - layer.input_zero) * layer.steps()[1]
-            assert torch.allclose(read, layer.quantized_input(x), atol=1e-5)        # the same codes
+            assert torch.allclose(read, layer.quantized_input(x), atol=1e-5)  # the same codes
             assert torch.allclose(integer.codes * integer.scales[:, None], layer.quantized_weight(), atol=1e-6)
         assert (codes_of(got, wanted) - codes_of(wanted, wanted)).abs().max() <= 1, name
         assert torch.allclose(got, wanted, atol=1e-4 * wanted.abs().max().item()), name
@@ -132,7 +139,7 @@ def test_a_converted_model_predicts_as_the_trained_one_from_a_smaller_file(model
     assert (got - wanted).norm() < 0.05 * wanted.norm()
     assert measure.size_on_disk(converted) < 0.6 * measure.size_on_disk(made)
     moved = qat_model.prepare(model, 8, 8, batch)(**batch)
-    assert (moved - wanted).norm() > 2 * (got - wanted).norm()          # the training counts, not only the start
+    assert (moved - wanted).norm() > 2 * (got - wanted).norm()  # the training counts, not only the start
 
 
 def test_what_cannot_be_done_is_refused(model, batch):

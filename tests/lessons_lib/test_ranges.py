@@ -8,7 +8,7 @@ import torch
 
 from lessons_lib import affine, ranges
 
-EDGES = torch.arange(-2.0, 4.0)                                      # five bins: -2 ... 3
+EDGES = torch.arange(-2.0, 4.0)  # five bins: -2 ... 3
 
 
 def histogram(values, bins=64):
@@ -49,7 +49,7 @@ def test_least_error_of_every_range_on_a_written_case():
 @pytest.mark.parametrize("bits", [4, 6, 8])
 def test_least_error_is_near_the_best_of_all_ranges_on_the_values(bits):
     draw = torch.Generator().manual_seed(bits)
-    values = torch.randn(20_000, generator=draw) * torch.randn(20_000, generator=draw).exp()         # long tails
+    values = torch.randn(20_000, generator=draw) * torch.randn(20_000, generator=draw).exp()  # long tails
 
     def true_error(ends):
         scale, zero_point = affine.choose_qparams(*ends, bits)
@@ -75,11 +75,11 @@ def test_information_lost_by_hand():
     p, q = [6 / 16, 2 / 16, 8 / 16], [4 / 12, 4 / 12, 4 / 12]
     wanted = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
     assert ranges.information_lost(counts, 3, 2) == pytest.approx(wanted)
-    assert ranges.information_lost(counts, 4, 4) == pytest.approx(0)            # a code for every bin
+    assert ranges.information_lost(counts, 4, 4) == pytest.approx(0)  # a code for every bin
 
 
 def test_an_empty_bin_gets_nothing_back():
-    counts = torch.tensor([6.0, 0.0, 4.0, 4.0], dtype=torch.float64)            # groups: 6 and 0, 4 and 4
+    counts = torch.tensor([6.0, 0.0, 4.0, 4.0], dtype=torch.float64)  # groups: 6 and 0, 4 and 4
     assert ranges.information_lost(counts, 4, 2) == pytest.approx(0)
 
 
@@ -99,12 +99,15 @@ def test_entropy_takes_the_least_loss_of_all_thresholds():
     assert best < 128
 
 
-@pytest.mark.parametrize(("counts", "edges", "words"), [
-    (torch.ones(3), torch.arange(3.0), r"rising edges \(bins \+ 1,\)"),
-    (torch.ones(2), torch.tensor([0.0, 2.0, 1.0]), "rising edges"),
-    (torch.zeros(2), torch.arange(3.0), "at least one bin must hold something"),
-    (torch.tensor([-1.0, 3.0]), torch.arange(3.0), "must not be negative"),
-])
+@pytest.mark.parametrize(
+    ("counts", "edges", "words"),
+    [
+        (torch.ones(3), torch.arange(3.0), r"rising edges \(bins \+ 1,\)"),
+        (torch.ones(2), torch.tensor([0.0, 2.0, 1.0]), "rising edges"),
+        (torch.zeros(2), torch.arange(3.0), "at least one bin must hold something"),
+        (torch.tensor([-1.0, 3.0]), torch.arange(3.0), "must not be negative"),
+    ],
+)
 def test_a_histogram_that_is_none_is_refused(counts, edges, words):
     for choose in (ranges.percentile_range, ranges.best_clip_mse, ranges.entropy_range):
         with pytest.raises(ValueError, match=words):

@@ -37,9 +37,9 @@ def test_neurons_of_a_translator_stay_by_what_they_say(phrases):
 
 @pytest.mark.parametrize(("part", "count"), [("heads", 4), ("neurons", 100)])
 def test_parts_of_a_classifier_stay_by_the_gradients_of_their_gates(few, part, count):
-    block, = importance.gate_gradients(few, study_structure.drawn(8, seed=0), part)
+    (block,) = importance.gate_gradients(few, study_structure.drawn(8, seed=0), part)
     best = block.abs().sum(dim=0).topk(count).indices.sort().values
-    found, = selection.strongest("classifier", few, part, count)
+    (found,) = selection.strongest("classifier", few, part, count)
     assert torch.equal(found, best)
 
 
@@ -56,4 +56,5 @@ def test_a_word_was_seen_when_some_training_sentence_has_it(monkeypatch):
     words = set(selection.seen_tokens().tolist())
     selection.seen_tokens.cache_clear()
     assert words == {token for text in texts["text"] for token in models.tokenize([text])["input_ids"][0].tolist()} | {
-        models.tokenizer().pad_token_id}
+        models.tokenizer().pad_token_id
+    }

@@ -60,8 +60,11 @@ class Served:
     def metrics(self):
         page = self.client.get("/metrics")
         assert page.headers["content-type"].startswith("text/plain")
-        return {(sample.name, *sample.labels.values()): sample.value
-                for family in text_string_to_metric_families(page.text) for sample in family.samples}
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(page.text)
+            for sample in family.samples
+        }
 
     def connect(self, content):
         """A connection that has sent these bytes."""
@@ -143,12 +146,23 @@ def test_overload_is_refused_at_once_and_nobody_who_was_accepted_is_lost():
         assert served.metrics()["requests_total", "429"] == 5
 
 
-@pytest.mark.parametrize(("body", "reason"), [
-    (b"", "not JSON"), (b"{", "not JSON"), (b"\xff\xfe", "not JSON"), (b"[" * 900, "not JSON"),
-    (b"[1]", "not an object"), (b'"text"', "not an object"), (b"{}", "not an object"),
-    (b'{"text": "a", "more": 1}', "not an object"), (b'{"text": 3}', "no string"), (b'{"text": null}', "no string"),
-    (b'{"text": "  "}', "empty"), (b'{"text": "\\ud800"}', "half of a character"),
-])
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 900, "not JSON"),
+        (b"[1]", "not an object"),
+        (b'"text"', "not an object"),
+        (b"{}", "not an object"),
+        (b'{"text": "a", "more": 1}', "not an object"),
+        (b'{"text": 3}', "no string"),
+        (b'{"text": null}', "no string"),
+        (b'{"text": "  "}', "empty"),
+        (b'{"text": "\\ud800"}', "half of a character"),
+    ],
+)
 def test_malformed_requests_get_a_reason(body, reason, shared):
     answer = shared.client.post("/predict", content=body)
     assert answer.status_code == 422
@@ -170,7 +184,7 @@ def test_too_long_is_refused_with_its_limit(shared):
     answer = shared.client.post("/predict", content=body)
     assert answer.status_code == 413
     assert "more than 1,000 bytes" in answer.json()["error"]
-    streamed = shared.client.post("/predict", content=iter([body[:600], body[600:]]))     # without a length
+    streamed = shared.client.post("/predict", content=iter([body[:600], body[600:]]))  # without a length
     assert streamed.status_code == 413
 
 
@@ -178,7 +192,7 @@ def test_a_body_without_end_is_cut_off(shared):
     size = 10_000_000
     with shared.connect(request(b'{"text": "', length=size)) as connection:
         left = size
-        with contextlib.suppress(OSError):      # the server hangs up
+        with contextlib.suppress(OSError):  # the server hangs up
             while left:
                 left -= connection.send(b"x" * min(left, 100_000))
     assert left
@@ -265,7 +279,7 @@ def test_a_model_that_fails_fails_its_own_requests_alone(caplog):
         served.model.broken = True
         answer = served.post("unlucky")
         assert answer.status_code == 500
-        assert "no such weights" not in answer.text         # the log has it; a stranger need not know
+        assert "no such weights" not in answer.text  # the log has it; a stranger need not know
         served.model.broken = False
         assert served.post("lucky").status_code == 200
     assert "no such weights" in caplog.text

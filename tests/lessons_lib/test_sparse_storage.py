@@ -42,8 +42,9 @@ def test_from_the_break_even_on_the_file_is_smaller(index_bytes):
     sizes = {}
     for side in (-0.01, 0.01):
         weight = pruned(rows, columns, edge + side)
-        stored = (sparse_storage.to_bitmask(weight) if index_bytes is None
-                  else sparse_storage.to_csr(weight, index_bytes))
+        stored = (
+            sparse_storage.to_bitmask(weight) if index_bytes is None else sparse_storage.to_csr(weight, index_bytes)
+        )
         sizes[side] = measure.size_on_disk(stored) / measure.size_on_disk(weight)
     assert sizes[-0.01] > 1 > sizes[0.01], sizes
 

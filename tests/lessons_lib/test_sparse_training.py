@@ -33,16 +33,16 @@ def test_zeros_stay_zero_with_momentum_and_weight_decay(name):
     model = network()
     optimizer, weights = OPTIMIZERS[name](model.parameters()), sparse_training.linear_weights(model)
     for seed in range(5):
-        step(model, optimizer, seed)                                       # momentum is under way when weights go
+        step(model, optimizer, seed)  # momentum is under way when weights go
     masks = pruning.global_masks(weights, 0.6)
     with sparse_training.held(weights, masks):
         for seed in range(5, 15):
             before = model[0].weight.detach().clone()
             step(model, optimizer, seed)
             assert all((weights[key] == 0).equal(~mask) for key, mask in masks.items())
-            assert not torch.equal(model[0].weight, before)                 # the others train
+            assert not torch.equal(model[0].weight, before)  # the others train
     step(model, optimizer, 15)
-    assert pruning.sparsity(weights) < 0.1                                  # let go, they move again
+    assert pruning.sparsity(weights) < 0.1  # let go, they move again
 
 
 def test_stopping_the_gradients_is_not_enough():
@@ -105,19 +105,22 @@ def test_the_cubic_schedule_is_that_of_the_paper():
     found = [sparse_training.cubic_schedule(step, 10, 50, 0.9, 0.1) for step in (0, 10, 30, 50, 99)]
     assert found == pytest.approx([0.1, 0.1, 0.9 - 0.8 / 8, 0.9, 0.9])
     growth = torch.tensor([sparse_training.cubic_schedule(step, 0, 40, 0.9) for step in range(41)]).diff()
-    assert (growth > 0).all() and (growth.diff() < 1e-6).all()              # fast at first, then slower
+    assert (growth > 0).all() and (growth.diff() < 1e-6).all()  # fast at first, then slower
 
 
-@pytest.mark.parametrize(("begin", "end", "final", "said"), [
-    (5, 5, 0.5, "0 <= begin < end"), (-1, 5, 0.5, "0 <= begin < end"), (0, 5, 1.5, "from 0 to 1")])
+@pytest.mark.parametrize(
+    ("begin", "end", "final", "said"),
+    [(5, 5, 0.5, "0 <= begin < end"), (-1, 5, 0.5, "0 <= begin < end"), (0, 5, 1.5, "from 0 to 1")],
+)
 def test_a_schedule_that_makes_no_sense_is_refused(begin, end, final, said):
     with pytest.raises(ValueError, match=said):
         sparse_training.cubic_schedule(3, begin, end, final)
 
 
 def test_linear_weights_are_the_matrices_of_linear_layers_alone():
-    model = nn.ModuleDict({"embed": nn.Embedding(5, 4), "norm": nn.LayerNorm(4), "feed": nn.Linear(4, 4),
-                           "head": nn.Linear(4, 2)})
+    model = nn.ModuleDict(
+        {"embed": nn.Embedding(5, 4), "norm": nn.LayerNorm(4), "feed": nn.Linear(4, 4), "head": nn.Linear(4, 2)}
+    )
     assert list(sparse_training.linear_weights(model)) == ["feed.weight"]
     assert list(sparse_training.linear_weights(model, without=())) == ["feed.weight", "head.weight"]
     with pytest.raises(ValueError, match="no linear layer"):

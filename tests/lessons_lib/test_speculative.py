@@ -37,8 +37,11 @@ def source():
 @pytest.mark.parametrize("draft", ["another model", "itself", "nearly itself"])
 def test_the_text_is_the_target_s(target, source, ahead, draft):
     """Weights are drawn at random, so no two scores are within rounding of one another."""
-    models = {"another model": random_translator(8), "itself": target,
-              "nearly itself": random_translator(3, scale=1.47)}
+    models = {
+        "another model": random_translator(8),
+        "itself": target,
+        "nearly itself": random_translator(3, scale=1.47),
+    }
     wanted = generation.greedy(target, source, 12)
     written = speculative.speculative(target, models[draft], source, ahead, 12)
     assert torch.equal(written.text, wanted)

@@ -67,7 +67,7 @@ def test_codes_are_those_of_affine_and_pieces_leave_no_seam(monkeypatch):
 def test_calibration_sees_every_input_and_no_padding(model):
     batches = [batch(seed=1), batch(rows=3, width=5, seed=2)]
     padding = model.table.weight.data[0]
-    padding += 100                                                     # id 0 stands at padding alone
+    padding += 100  # id 0 stands at padding alone
     real = torch.cat([model.table(one["input_ids"])[one["attention_mask"].bool()] for one in batches])
     seen = extremes(model, batches)
     assert seen["inner"] == (real.min().item(), real.max().item())
@@ -80,7 +80,7 @@ def test_calibration_leaves_the_model_as_it_was(model):
     model.train()
     before = copy.deepcopy(model.state_dict())
     first = extremes(model, [batch()])
-    assert first == extremes(model, [batch()])                          # eval mode meanwhile: no dropout
+    assert first == extremes(model, [batch()])  # eval mode meanwhile: no dropout
     assert model.training
     assert not any(layer._forward_pre_hooks for layer in layers.linear_layers(model).values())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -95,8 +95,10 @@ def test_a_quantized_model_is_near_and_smaller_and_the_original_untouched(model)
     quantized = static_int8.quantize_static(model, found)
     assert all(isinstance(getattr(quantized, name), StaticLinear) for name in found)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    off = {bits: (static_int8.quantize_static(model, found, bits)(**inputs) - model(**inputs)).norm().item()
-           for bits in (8, 6, 4)}
+    off = {
+        bits: (static_int8.quantize_static(model, found, bits)(**inputs) - model(**inputs)).norm().item()
+        for bits in (8, 6, 4)
+    }
     assert off[8] < 0.02 * model(**inputs).norm()
     assert off[8] < off[6] < off[4]
     assert measure.size_on_disk(quantized) < 0.5 * measure.size_on_disk(model)
@@ -171,22 +173,25 @@ def test_alpha_divides_the_difficulty():
     draw = torch.Generator().manual_seed(0)
     act, weight = torch.rand(16, generator=draw) + 0.1, torch.rand(16, generator=draw) + 0.1
     half = static_int8.smooth_scales(act, weight, 0.5)
-    torch.testing.assert_close(act / half, weight * half)               # they meet halfway
+    torch.testing.assert_close(act / half, weight * half)  # they meet halfway
     torch.testing.assert_close(act / static_int8.smooth_scales(act, weight, 1.0), torch.ones(16))
     torch.testing.assert_close(weight * static_int8.smooth_scales(act, weight, 0.0), torch.ones(16))
     silent = torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.0])
     assert torch.equal(static_int8.smooth_scales(*silent), torch.ones(2))
 
 
-@pytest.mark.parametrize(("words", "call"), [
-    ("one number for each input channel", lambda: static_int8.smooth_scales(torch.ones(3), torch.ones(4))),
-    ("to lie in 0 ... 1", lambda: static_int8.smooth_scales(torch.ones(3), torch.ones(3), alpha=1.5)),
-    ("never negative", lambda: static_int8.smooth_scales(-torch.ones(3), torch.ones(3))),
-    ("per is 'group'", lambda: StaticLinear(nn.Linear(2, 2), -1, 1, per="group")),
-    ("codes of 2 to 8 bits", lambda: StaticLinear(nn.Linear(2, 2), -1, 1, bits=9)),
-    ("'body' is no linear layer", lambda: static_int8.quantize_static(Tagger(), {"body": (-1, 1)})),
-    ("must be finite", lambda: static_int8.quantize_static(Tagger(), {"head": (float("nan"), 1)})),
-])
+@pytest.mark.parametrize(
+    ("words", "call"),
+    [
+        ("one number for each input channel", lambda: static_int8.smooth_scales(torch.ones(3), torch.ones(4))),
+        ("to lie in 0 ... 1", lambda: static_int8.smooth_scales(torch.ones(3), torch.ones(3), alpha=1.5)),
+        ("never negative", lambda: static_int8.smooth_scales(-torch.ones(3), torch.ones(3))),
+        ("per is 'group'", lambda: StaticLinear(nn.Linear(2, 2), -1, 1, per="group")),
+        ("codes of 2 to 8 bits", lambda: StaticLinear(nn.Linear(2, 2), -1, 1, bits=9)),
+        ("'body' is no linear layer", lambda: static_int8.quantize_static(Tagger(), {"body": (-1, 1)})),
+        ("must be finite", lambda: static_int8.quantize_static(Tagger(), {"head": (float("nan"), 1)})),
+    ],
+)
 def test_bad_input_is_refused_with_words(words, call):
     with pytest.raises(ValueError, match=words):
         call()

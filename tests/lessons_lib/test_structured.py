@@ -16,10 +16,17 @@ LAYERS, WIDTH, NEURONS, VOCABULARY = 3, 24, 40, 300
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=4,
-                        intermediate_size=NEURONS, max_position_embeddings=32, initializer_range=0.3)
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        intermediate_size=NEURONS,
+        max_position_embeddings=32,
+        initializer_range=0.3,
+    )
     classifier = models.TopicClassifier(BertModel(config, add_pooling_layer=False)).eval()
-    for block in classifier.encoder.encoder.layer:                          # biases are zero in a new model
+    for block in classifier.encoder.encoder.layer:  # biases are zero in a new model
         torch.nn.init.normal_(block.intermediate.dense.bias)
     return classifier
 
@@ -48,7 +55,7 @@ def test_neurons_that_are_zero_can_be_removed(model, batch):
     assert gap(smaller, zeroed, batch) < 1e-5 < 1e-2 < gap(smaller, model, batch)
     assert [tuple(one.weight.shape) for one in structured.neuron_layers(smaller)[0]] == [(13, WIDTH), (WIDTH, 13)]
     assert smaller.encoder.config.intermediate_size == 13
-    assert model.encoder.config.intermediate_size == NEURONS                # the model itself is as it was
+    assert model.encoder.config.intermediate_size == NEURONS  # the model itself is as it was
 
 
 def test_neurons_of_a_translator_too():
@@ -61,7 +68,7 @@ def test_neurons_of_a_translator_too():
     source, target = torch.randint(1, 30, (2, 5)), torch.randint(1, 40, (2, 4))
     with torch.no_grad():
         assert torch.allclose(smaller(source, target), zeroed(source, target), atol=1e-5)
-    again = Translator(smaller.shape, 30, 40)                               # the shape says how large it is
+    again = Translator(smaller.shape, 30, 40)  # the shape says how large it is
     again.load_state_dict(smaller.state_dict())
 
 
@@ -74,7 +81,7 @@ def test_layers_that_add_nothing_can_be_removed(model, batch):
     smaller = structured.keep_layers(model, [0, 2])
     assert gap(smaller, model, batch) < 1e-5
     assert smaller.encoder.config.num_hidden_layers == 2 == len(smaller.encoder.encoder.layer)
-    assert gap(structured.keep_layers(model, [2, 0]), smaller, batch) > 1e-3     # the order is the one asked for
+    assert gap(structured.keep_layers(model, [2, 0]), smaller, batch) > 1e-3  # the order is the one asked for
 
 
 def test_what_is_set_in_the_config_of_the_copy_reaches_its_blocks_and_nobody_elses(model):
@@ -93,8 +100,10 @@ def test_words_that_are_kept_read_as_before_and_others_as_unknown(model, batch):
     assert trimmed.tokens.tolist() == sorted({*special, 7, 8, 150, 299})
     assert trimmed.encoder.config.vocab_size == len(trimmed.tokens)
     assert len(trimmed.encoder.get_input_embeddings().weight) == len(trimmed.tokens)
-    other, unknown = (batch | {"input_ids": batch["input_ids"].where(batch["input_ids"] != 150, instead)}
-                      for instead in (151, models.tokenizer().unk_token_id))
+    other, unknown = (
+        batch | {"input_ids": batch["input_ids"].where(batch["input_ids"] != 150, instead)}
+        for instead in (151, models.tokenizer().unk_token_id)
+    )
     with torch.no_grad():
         assert torch.equal(trimmed(**other), model(**unknown))
     with pytest.raises(IndexError):
@@ -103,7 +112,7 @@ def test_words_that_are_kept_read_as_before_and_others_as_unknown(model, batch):
 
 def test_a_trimmed_model_can_be_trimmed_again(model, batch):
     twice = structured.trim_vocabulary(structured.trim_vocabulary(model, torch.arange(250)), torch.tensor([7, 8, 299]))
-    assert twice.tokens.tolist() == sorted({*models.tokenizer().all_special_ids, 7, 8})     # 299 went the first time
+    assert twice.tokens.tolist() == sorted({*models.tokenizer().all_special_ids, 7, 8})  # 299 went the first time
     known = {name: tensor[1:] for name, tensor in batch.items()}
     assert gap(twice, model, known) == 0
 
@@ -152,8 +161,11 @@ def test_saving_and_loading_print_nothing(model, tmp_path, capfd):
 def test_a_pruned_model_trains_and_one_that_was_frozen_stays_frozen(model, batch):
     smaller = all_of_it(model, batch)
     smaller(**batch).sum().backward()
-    assert all(parameter.grad is not None for name, parameter in smaller.named_parameters()
-               if "layer.1.attention.self" not in name)                     # that layer has no head left
+    assert all(
+        parameter.grad is not None
+        for name, parameter in smaller.named_parameters()
+        if "layer.1.attention.self" not in name
+    )  # that layer has no head left
     assert not any(p.requires_grad for p in all_of_it(model.requires_grad_(False), batch).parameters())
 
 
@@ -172,8 +184,9 @@ def test_neurons_that_do_not_fit_are_refused(model):
         structured.prune_neurons(model, [torch.tensor([40])] * 3)
 
 
-@pytest.mark.parametrize("tokens", [torch.empty(0, dtype=torch.int64), torch.tensor([-1]), torch.tensor([300]),
-                                    torch.tensor([1.0])])
+@pytest.mark.parametrize(
+    "tokens", [torch.empty(0, dtype=torch.int64), torch.tensor([-1]), torch.tensor([300]), torch.tensor([1.0])]
+)
 def test_words_that_are_not_there_are_refused(model, tokens):
     with pytest.raises(ValueError, match="ids from 0 to 299"):
         structured.trim_vocabulary(model, tokens)

@@ -101,7 +101,7 @@ def test_kill_9_at_any_moment_loses_at_most_the_running_cell(tmp_path):
     calls.touch()
     command = [sys.executable, str(script), str(tmp_path)]
     kills = 0
-    for wanted in (2, 7, 13, 20):                       # die after about so many cells, wherever the write stands then
+    for wanted in (2, 7, 13, 20):  # die after about so many cells, wherever the write stands then
         process = subprocess.Popen(command, env=os.environ)
         deadline = time.monotonic() + 60
         while len(calls.read_text().split()) < wanted + kills and process.poll() is None:
@@ -157,12 +157,15 @@ def test_a_missing_table_says_what_to_run(tmp_path):
         make(tmp_path).table()
 
 
-@pytest.mark.parametrize("damage", [
-    lambda text: text[: len(text) // 2],
-    lambda text: text.replace('"accuracy":0.7', '"accuracy":0.9'),
-    lambda text: "[]",
-    lambda text: text.replace('"checksum"', '"checked"'),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"accuracy":0.7', '"accuracy":0.9'),
+        lambda text: "[]",
+        lambda text: text.replace('"checksum"', '"checked"'),
+    ],
+)
 def test_a_damaged_table_is_refused(tmp_path, damage):
     toy = make(tmp_path)
     toy.compute(progress=False)
@@ -192,8 +195,15 @@ def test_only_a_live_cell_shows_its_training(tmp_path, monkeypatch):
     """A study has one bar over its cells; somebody who waits for a single cell sees the bar of its training."""
 
     def train(cell):
-        training.train(torch.nn.Linear(2, 1), {"x": torch.ones(4, 2)}, lambda model, batch: model(batch["x"]).mean(),
-                       steps=1, lr=1e-3, seed=0, progress=False)
+        training.train(
+            torch.nn.Linear(2, 1),
+            {"x": torch.ones(4, 2)},
+            lambda model, batch: model(batch["x"]).mean(),
+            steps=1,
+            lr=1e-3,
+            seed=0,
+            progress=False,
+        )
         return run(cell)
 
     make(tmp_path).compute(progress=False)

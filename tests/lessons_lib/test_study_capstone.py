@@ -44,9 +44,11 @@ def test_a_cell_takes_its_steps_and_is_judged_from_the_teaching_on(quick, monkey
     route = pipeline.REFERENCE["translator"]
     result = grid.run(grid.cell("translator", route, seed=1))
     assert [steps for steps, _ in judged] == [route[:3], route]
-    assert result == {"quality": 0.2, "after": {"distil": {"quality": 0.1, "answers": 1},
-                                                "int8": {"quality": 0.2, "answers": 2}}}
-    (model, how, seed), = taught
+    assert result == {
+        "quality": 0.2,
+        "after": {"distil": {"quality": 0.1, "answers": 1}, "int8": {"quality": 0.2, "answers": 2}},
+    }
+    ((model, how, seed),) = taught
     assert (how.learn, how.lr, seed) == ("teacher", grid.CHOSEN["translator", "teacher", "teacher"], 1)
     assert model.shape == replace(quick[0].model.shape, encoder_layers=2, decoder_layers=1, inner=256)
 
@@ -64,9 +66,9 @@ def test_a_control_has_the_same_shape_and_another_start(quick):
     grid.run(grid.cell("translator", grid.TAUGHT["translator"], 0))
     (few, how, _), (every, _, _), (student, _, _) = taught
     assert how.learn == "labels" and few.shape == every.shape == student.shape
-    assert torch.equal(few.head.weight, every.head.weight)                   # one seed, one start
+    assert torch.equal(few.head.weight, every.head.weight)  # one seed, one start
     assert not torch.equal(few.head.weight, student.head.weight)
-    assert torch.equal(student.head.weight, quick[0].model.head.weight)      # the teacher's
+    assert torch.equal(student.head.weight, quick[0].model.head.weight)  # the teacher's
 
 
 def test_a_classifier_from_scratch_has_the_shape_and_none_of_the_weights():
@@ -75,8 +77,9 @@ def test_a_classifier_from_scratch_has_the_shape_and_none_of_the_weights():
     fresh = grid.from_scratch(made, seed=0)
     ours, whole = fresh.state_dict(), made.model.state_dict()
     assert {name: tensor.shape for name, tensor in ours.items()} == {name: t.shape for name, t in whole.items()}
-    assert not torch.equal(ours["encoder.embeddings.word_embeddings.weight"],
-                           whole["encoder.embeddings.word_embeddings.weight"])
+    assert not torch.equal(
+        ours["encoder.embeddings.word_embeddings.weight"], whole["encoder.embeddings.word_embeddings.weight"]
+    )
     assert all(weight.requires_grad for weight in fresh.parameters())
     assert torch.equal(ours["head.weight"], grid.from_scratch(made, seed=0).head.weight)
 
@@ -104,7 +107,8 @@ def test_scores_are_those_of_the_answers_kept(table):
     for task, steps in pipeline.REFERENCE.items():
         rows, said = grid.rows(table, task, steps), grid.answers(table, task, steps)
         assert grid.score(table, task, said).value == pytest.approx(
-            100 * numpy.mean([row["quality"] for row in rows]), abs=0.01)
+            100 * numpy.mean([row["quality"] for row in rows]), abs=0.01
+        )
         gap = grid.lost(table, task, said)
         assert gap.runs == 3
         teacher = grid.score(table, task, grid.answers(table, task, ()))

@@ -47,8 +47,12 @@ def test_learning_rates_are_those_that_did_best_on_validation_sentences(table):
         for labels in ("few", "full"):
             for distilled in (False, True):
                 used = grid.cell(labels, distilled, 0, init=init)["lr"]
-                tried = {lr: table.where(**grid.cell(labels, distilled, grid.TUNING_SEED, init=init, lr=lr,
-                                                     split="validation"))[0]["accuracy"] for lr in rates}
+                tried = {
+                    lr: table.where(
+                        **grid.cell(labels, distilled, grid.TUNING_SEED, init=init, lr=lr, split="validation")
+                    )[0]["accuracy"]
+                    for lr in rates
+                }
                 assert tried[used] == max(tried.values()), (init, labels, distilled, tried)
     assert not {cell["seed"] for cell in STUDY.cells if cell["split"] == "test"} & {grid.TUNING_SEED}
 
@@ -69,8 +73,12 @@ def toy_data(seed=0):
     draw = torch.Generator().manual_seed(seed)
     topic = torch.randint(0, 5, (64,), generator=draw)
     topic[::3] = distillation.UNLABELLED
-    return {"input_ids": torch.randint(0, 30, (64, 6), generator=draw), "attention_mask": torch.ones(64, 6).long(),
-            "topic": topic, "teacher_logits": torch.randn(64, 5, generator=draw) * 3}
+    return {
+        "input_ids": torch.randint(0, 30, (64, 6), generator=draw),
+        "attention_mask": torch.ones(64, 6).long(),
+        "topic": topic,
+        "teacher_logits": torch.randn(64, 5, generator=draw) * 3,
+    }
 
 
 def trained(data, **options):

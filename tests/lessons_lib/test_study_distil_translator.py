@@ -28,8 +28,9 @@ def test_methods_and_ways_are_compared_at_equal_steps():
         assert {cell["steps"] for cell in STUDY.cells if cell["way"] == way} == {grid.DEPTH_STEPS}
 
 
-@pytest.mark.parametrize(("method", "way"), [("alone", "small"), ("sequence", "small"), ("sequence+word", "6-2"),
-                                             ("sequence+word", "6-4-2")])
+@pytest.mark.parametrize(
+    ("method", "way"), [("alone", "small"), ("sequence", "small"), ("sequence+word", "6-2"), ("sequence+word", "6-4-2")]
+)
 def test_what_is_compared_was_tuned_over_the_same_settings_and_uses_the_best(table, method, way):
     tried = grid.tuning(table, method, way)
     assert len(tried) == (len(grid.RATES) * len(grid.DROPOUTS) if way == "small" else len(grid.DEPTH_RATES))

@@ -44,8 +44,10 @@ def test_learning_rates_are_those_that_did_best_on_validation_sentences(table):
             if way == "none" and name == "general_lr":
                 continue
             used = grid.cell(grid.TUNED_DEPTH, way, 0)[name]
-            tried = {rate: grid.rows(table, grid.TUNED_DEPTH, way, split="validation", **{name: rate})[0]["accuracy"]
-                     for rate in rates}
+            tried = {
+                rate: grid.rows(table, grid.TUNED_DEPTH, way, split="validation", **{name: rate})[0]["accuracy"]
+                for rate in rates
+            }
             assert tried[used] == max(tried.values()), (way, name, tried)
     assert grid.TUNING_SEED not in {cell["seed"] for cell in STUDY.cells if cell["split"] == "test"}
 
@@ -54,8 +56,15 @@ def test_learning_rates_are_those_that_did_best_on_validation_sentences(table):
 def small(monkeypatch):
     """A teacher of four narrow layers, few tokens, one step of everything."""
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(models.tokenizer()), hidden_size=16, num_hidden_layers=4, num_attention_heads=2,
-                        intermediate_size=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    config = BertConfig(
+        vocab_size=len(models.tokenizer()),
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     teacher = masked_language.new_model(BertModel(config, add_pooling_layer=False)).requires_grad_(False)
     nn.init.normal_(teacher.encoder.embeddings.word_embeddings.weight)
     data = models.tokenize(["The bank raised its rates again.", "A goal."] * 16)

@@ -19,8 +19,15 @@ def table():
 
 def classifier(layers, seed):
     torch.manual_seed(seed)
-    config = BertConfig(hidden_size=24, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=16,
-                        vocab_size=30, max_position_embeddings=8, initializer_range=0.5)
+    config = BertConfig(
+        hidden_size=24,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=16,
+        vocab_size=30,
+        max_position_embeddings=8,
+        initializer_range=0.5,
+    )
     return TopicClassifier(BertModel(config, add_pooling_layer=False)).eval()
 
 
@@ -30,8 +37,12 @@ def data(labelled=8):
     mask[::2, 4:] = 0
     topic = torch.full((32,), distillation.UNLABELLED)
     topic[:labelled] = torch.arange(labelled) % 5
-    return {"input_ids": torch.randint(1, 30, (32, 6), generator=draw), "attention_mask": mask, "topic": topic,
-            "teacher_logits": torch.randn(32, 5, generator=draw)}
+    return {
+        "input_ids": torch.randint(1, 30, (32, 6), generator=draw),
+        "attention_mask": mask,
+        "topic": topic,
+        "teacher_logits": torch.randn(32, 5, generator=draw),
+    }
 
 
 def test_every_setting_has_at_least_three_seeds_and_stands_beside_the_output_loss(table):

@@ -74,8 +74,9 @@ def test_linear_layers_change_and_nothing_else(way, monkeypatch):
 
 
 def test_calibration_draws_differ_by_seed_and_never_touch_what_is_judged():
-    sets = [{tuple(row) for batch in grid.passage_batches(seed) for row in batch["input_ids"].tolist()}
-            for seed in (0, 1)]
+    sets = [
+        {tuple(row) for batch in grid.passage_batches(seed) for row in batch["input_ids"].tolist()} for seed in (0, 1)
+    ]
     assert len(sets[0]) == grid.SETTINGS["calibration_passages"]
     assert not sets[0] & sets[1]
     assert not sets[0] & {tuple(row) for row in grid.judged_passages().tolist()}

@@ -92,7 +92,7 @@ def test_rates_are_those_that_did_best_on_validation_data(table):
 def test_found_is_what_the_search_found_on_validation_data(table):
     for model in grid.MODELS:
         for way in grid.SEARCHED:
-            row, = table.where(model=model, way=way, sparsity=None)
+            (row,) = table.where(model=model, way=way, sparsity=None)
             assert row["split"] == "validation" and row["seed"] == grid.TUNING_SEED
             floor, tried = row["unpruned"] - grid.SETTINGS["tolerance"], dict(row["tried"])
             candidates = STUDY.settings["candidates"]["trained" if way in grid.TRAINED else "still"][model]
@@ -101,7 +101,7 @@ def test_found_is_what_the_search_found_on_validation_data(table):
             good = [sparsity for sparsity, quality in tried.items() if quality >= floor]
             assert good == [] if found is None else max(good) == found
             following = candidates[0 if found is None else candidates.index(found) + 1 :][:1]
-            assert set(following) <= set(tried)                          # the next one up was tried, and fell short
+            assert set(following) <= set(tried)  # the next one up was tried, and fell short
 
 
 def test_scores_are_those_of_the_answers_kept(table):

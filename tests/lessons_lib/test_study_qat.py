@@ -19,8 +19,15 @@ def table():
 
 def student(seed):
     torch.manual_seed(seed)
-    config = BertConfig(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-                        vocab_size=30, max_position_embeddings=8, initializer_range=0.5)
+    config = BertConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        vocab_size=30,
+        max_position_embeddings=8,
+        initializer_range=0.5,
+    )
     return TopicClassifier(BertModel(config, add_pooling_layer=False)).eval()
 
 
@@ -30,8 +37,12 @@ def seen(monkeypatch):
     draw = torch.Generator().manual_seed(0)
     mask = torch.ones(48, 6).long()
     mask[::2, 4:] = 0
-    data = {"input_ids": torch.randint(1, 30, (48, 6), generator=draw), "attention_mask": mask,
-            "topic": torch.arange(48) % 5, "teacher_logits": 3 * torch.randn(48, 5, generator=draw)}
+    data = {
+        "input_ids": torch.randint(1, 30, (48, 6), generator=draw),
+        "attention_mask": mask,
+        "topic": torch.arange(48) % 5,
+        "teacher_logits": 3 * torch.randn(48, 5, generator=draw),
+    }
     judged = []
     monkeypatch.setattr(grid, "_data", lambda: data)
     monkeypatch.setattr(grid, "start", student)
@@ -60,8 +71,7 @@ def difference(first, second):
 
 def test_every_setting_has_at_least_three_seeds(table):
     assert len(grid.SEEDS) >= 3
-    ways = [(grid.FLOAT, "none"), *[(width, way) for width in grid.WIDTHS for way in ("ptq", "qat")],
-            ("W4", "absmax")]
+    ways = [(grid.FLOAT, "none"), *[(width, way) for width in grid.WIDTHS for way in ("ptq", "qat")], ("W4", "absmax")]
     ways += [(*way, "teacher") for way in ways if way[0] in grid.DISTILLED and way[1] in ("none", "ptq", "qat")]
     for way in ways:
         assert [row["seed"] for row in grid.rows(table, *way)] == list(grid.SEEDS), way

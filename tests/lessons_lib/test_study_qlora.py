@@ -70,8 +70,16 @@ def test_the_memory_of_every_method_was_as_computed_within_15_percent(table):
         for setting, switch in grid.CHECKPOINTING.items():
             measured = first["memory"][setting]
             compute = BF16 if measured["BF16 copies"] else FP32  # of the machine that the table comes from
-            parts = memory_parts.computed(shape, method, grid.SETTINGS["batch_size"], length,
-                                          headlines.HEADLINE_TOKENS, grid.SETTINGS["r"], switch, compute)
+            parts = memory_parts.computed(
+                shape,
+                method,
+                grid.SETTINGS["batch_size"],
+                length,
+                headlines.HEADLINE_TOKENS,
+                grid.SETTINGS["r"],
+                switch,
+                compute,
+            )
             for name, size in measured.items():
                 assert size == pytest.approx(parts[name], rel=0.15), (method, setting, name)
 

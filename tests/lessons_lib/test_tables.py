@@ -51,9 +51,23 @@ def test_plain_text_lines_up():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1234567, "1,234,567"), (1234.5, "1,234"), (0.123456, "0.123"), (0.0, "0.00"), (99.96, "100"), (1e-7, "1.00e-07"),
-     (-2.5, "-2.50"), (float("inf"), "inf"), (None, MISSING), (True, "yes"), (False, "no"), ("word", "word"),
-     (torch.tensor(2.5), "2.50"), (torch.tensor(3), "3"), (Interval(0.8, 0.7, 0.9), "0.800 [0.700, 0.900]")],
+    [
+        (1234567, "1,234,567"),
+        (1234.5, "1,234"),
+        (0.123456, "0.123"),
+        (0.0, "0.00"),
+        (99.96, "100"),
+        (1e-7, "1.00e-07"),
+        (-2.5, "-2.50"),
+        (float("inf"), "inf"),
+        (None, MISSING),
+        (True, "yes"),
+        (False, "no"),
+        ("word", "word"),
+        (torch.tensor(2.5), "2.50"),
+        (torch.tensor(3), "3"),
+        (Interval(0.8, 0.7, 0.9), "0.800 [0.700, 0.900]"),
+    ],
 )
 def test_values_read_well(value, text):
     assert show(value) == text

@@ -69,10 +69,13 @@ def test_teaching_moves_what_may_move_and_leaves_the_model_ready_to_answer():
     assert not model.training
 
 
-@pytest.mark.parametrize(("task", "learn", "said"), [
-    ("headlines", "teacher", "no task 'headlines'; there is classifier and translator"),
-    ("classifier", "luck", "learns from 'teacher', 'labels', 'all labels', not from 'luck'"),
-])
+@pytest.mark.parametrize(
+    ("task", "learn", "said"),
+    [
+        ("headlines", "teacher", "no task 'headlines'; there is classifier and translator"),
+        ("classifier", "luck", "learns from 'teacher', 'labels', 'all labels', not from 'luck'"),
+    ],
+)
 def test_what_there_is_not_is_refused(task, learn, said):
     with pytest.raises(ValueError, match=said):
         teach(task, learn)

@@ -68,6 +68,7 @@ def test_it_ends_when_the_body_fails(path):
 def test_a_signal_under_load_loses_no_accepted_request(path):
     limits = Limits(max_batch=50, max_wait=60.0, timeout=60.0)
     with topic_server.running(path, limits) as address, ThreadPoolExecutor(10) as people:
+
         def ask(_):
             return httpx.post(f"{address}/predict", json={"text": TEXTS[0]}, trust_env=False, timeout=60).status_code
 
@@ -83,8 +84,10 @@ def test_a_signal_under_load_loses_no_accepted_request(path):
 
 
 def test_it_says_why_it_does_not_start(tmp_path):
-    with (pytest.raises(RuntimeError, match="did not start: ValueError: there is no file"),
-          topic_server.running(tmp_path / "none.onnx")):
+    with (
+        pytest.raises(RuntimeError, match="did not start: ValueError: there is no file"),
+        topic_server.running(tmp_path / "none.onnx"),
+    ):
         pass
 
 

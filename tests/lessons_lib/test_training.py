@@ -252,8 +252,13 @@ def test_padding_is_trimmed_by_the_mask():
     }
     trimmed = trim_padding(batch)
     shapes = {name: tuple(tensor.shape) for name, tensor in trimmed.items()}
-    assert shapes == {"input_ids": (2, 3), "attention_mask": (2, 3), "hidden": (2, 3, 4), "teacher_logits": (2, 5),
-                      "topic": (2,)}
+    assert shapes == {
+        "input_ids": (2, 3),
+        "attention_mask": (2, 3),
+        "hidden": (2, 3, 4),
+        "teacher_logits": (2, 5),
+        "topic": (2,),
+    }
     assert trim_padding({"x": mask})["x"].shape == mask.shape
 
 
@@ -281,8 +286,20 @@ if os.environ.get("RANK", "0") == "0":
     Path(sys.argv[1], f"{processes}.json").write_text(json.dumps(found))
 """
 # Two processes on processor cores too: --cpu would leave it at one without an MPI. Port 0 is any that is free.
-LAUNCH = ("launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
-          "--dynamo_backend", "no", "--main_process_port", "0")
+LAUNCH = (
+    "launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--main_process_port",
+    "0",
+)
 
 
 def test_a_distillation_under_accelerate_launch_has_the_losses_of_one_process(tmp_path):
@@ -300,8 +317,10 @@ def test_a_distillation_under_accelerate_launch_has_the_losses_of_one_process(tm
     assert torch.allclose(together, alone, rtol=2e-2)  # BF16 rounds the two halves differently
 
 
-@pytest.mark.parametrize(("gpu", "launched", "device"),
-                         [(True, None, "cpu"), (True, "False", "cuda"), (True, "True", "cpu"), (False, "False", "cpu")])
+@pytest.mark.parametrize(
+    ("gpu", "launched", "device"),
+    [(True, None, "cpu"), (True, "False", "cuda"), (True, "True", "cpu"), (False, "False", "cpu")],
+)
 def test_a_gpu_is_used_only_under_the_launcher(monkeypatch, gpu, launched, device):
     """A lesson's teachers and tables live in the processor's memory."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)

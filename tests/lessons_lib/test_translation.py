@@ -37,7 +37,11 @@ def test_pairs_are_distinct_and_every_kind_has_its_share():
     assert len(set(english)) == len(english) == 42_500
     test = translation.pairs("test")
     assert {kind: test["kind"][:].count(kind) for kind in translation.KINDS} == {
-        "number": 450, "ordinal": 225, "date": 450, "amount": 375}
+        "number": 450,
+        "ordinal": 225,
+        "date": 450,
+        "amount": 375,
+    }
 
 
 def test_no_held_out_number_or_year_stands_in_training(script):
@@ -47,10 +51,16 @@ def test_no_held_out_number_or_year_stands_in_training(script):
             said = {script.english_words(number) for number in range(first, last + 1, 37)}
             assert not said & train
             assert not {script.english_words(number, "ordinal") for number in range(first, last + 1, 37)} & train
-    years = {script.english_words(year, "year") for blocks in script.YEAR_BLOCKS.values()
-             for first, last in blocks for year in range(first, last + 1)}
-    months = re.compile(r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-                        r" (.+)")
+    years = {
+        script.english_words(year, "year")
+        for blocks in script.YEAR_BLOCKS.values()
+        for first, last in blocks
+        for year in range(first, last + 1)
+    }
+    months = re.compile(
+        r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+        r" (.+)"
+    )
     spoken = {found[1] for text in train if (found := months.search(text))}
     assert len(spoken) > 600
     assert not spoken & years
@@ -62,10 +72,16 @@ def test_blocks_of_validation_and_test_are_apart(script):
             assert not any(script.in_blocks(number, blocks["test"]) for number in (first, last))
 
 
-@pytest.mark.parametrize(("number", "ordinal"), [
-    (1, "premier"), (21, "vingt et unième"), (71, "soixante et onzième"), (80, "quatre-vingtième"),
-    (200, "deux centième"),
-])
+@pytest.mark.parametrize(
+    ("number", "ordinal"),
+    [
+        (1, "premier"),
+        (21, "vingt et unième"),
+        (71, "soixante et onzième"),
+        (80, "quatre-vingtième"),
+        (200, "deux centième"),
+    ],
+)
 def test_french_ordinals(script, number, ordinal):
     assert script.french_words(number, "ordinal") == ordinal
 

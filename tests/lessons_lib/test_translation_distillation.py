@@ -106,9 +106,15 @@ def test_sequence_level_data_is_the_teacher_s_beam_output(teacher):
     assert levels.sequence_level_data(teacher, texts, beams=2) == generation.translate(teacher, texts, beams=2)
 
 
-@pytest.mark.parametrize(("depths", "plan"), [
-    ((6, 2), [[0, 2, 3, 5], [1, 3]]), ((6, 3), [[0, 2, 3, 5], [0, 1, 3]]), ((5, 4), [[0, 1, 2, 4]]), ((4, 4), []),
-])
+@pytest.mark.parametrize(
+    ("depths", "plan"),
+    [
+        ((6, 2), [[0, 2, 3, 5], [1, 3]]),
+        ((6, 3), [[0, 2, 3, 5], [0, 1, 3]]),
+        ((5, 4), [[0, 1, 2, 4]]),
+        ((4, 4), []),
+    ],
+)
 def test_stage_plan(depths, plan):
     assert levels.stage_plan(*depths) == plan
 
@@ -118,8 +124,9 @@ def test_stages_end_at_the_student_and_one_long_step_is_a_plan_too():
         for n_student in range(1, n_teacher + 1):
             plan = levels.stage_plan(n_teacher, n_student)
             assert [len(kept) for kept in plan][-1:] == ([n_student] if n_student < n_teacher else [])
-            assert all(kept[-1] == before - 1 for kept, before in
-                       zip(plan, [n_teacher, *map(len, plan)], strict=False)), "the last layer stays"
+            assert all(
+                kept[-1] == before - 1 for kept, before in zip(plan, [n_teacher, *map(len, plan)], strict=False)
+            ), "the last layer stays"
     assert levels.stage_plan(6, 2, step=4) == [[2, 5]]
 
 

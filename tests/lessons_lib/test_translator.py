@@ -57,8 +57,9 @@ def test_attention_equals_torch_s(model):
     attention = model.encoder[0].attention
     hidden = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
     keys, values = attention.keys_values(hidden)
-    fused = torch.nn.functional.scaled_dot_product_attention(attention.split(attention.query(hidden)), keys, values,
-                                                             is_causal=True)
+    fused = torch.nn.functional.scaled_dot_product_attention(
+        attention.split(attention.query(hidden)), keys, values, is_causal=True
+    )
     wanted = attention.out(fused.transpose(1, 2).flatten(2))
     assert torch.allclose(attention(hidden, keys, values, None, causal=True), wanted, atol=1e-5)
 
@@ -89,8 +90,9 @@ def test_kept_layers_are_the_named_ones(model):
 
 def test_a_small_translator_learns_a_few_phrases(data):
     model = translator.new_translator(TINY, seed=0)
-    history = training.train(model, data, translator.translation_loss, steps=60, batch_size=12, lr=1e-2, seed=0,
-                             progress=False)
+    history = training.train(
+        model, data, translator.translation_loss, steps=60, batch_size=12, lr=1e-2, seed=0, progress=False
+    )
     assert history.losses[-1] < 0.5 * history.losses[0]
 
 

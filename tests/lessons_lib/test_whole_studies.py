@@ -15,6 +15,9 @@ def test_a_whole_study_gives_its_table_again(name, tmp_path, monkeypatch):
     declared = study.load(name)
     kept = declared.table()
     again = replace(declared, folder=tmp_path).compute(fresh=True)
-    moved = [new.cell for old, new in zip(kept, again, strict=True)
-             if abs(old[declared.score] - new[declared.score]) > declared.slack]
+    moved = [
+        new.cell
+        for old, new in zip(kept, again, strict=True)
+        if abs(old[declared.score] - new[declared.score]) > declared.slack
+    ]
     assert len(moved) <= 0.05 * len(kept), moved

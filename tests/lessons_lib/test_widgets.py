@@ -69,8 +69,8 @@ def test_a_notebook_gets_labelled_controls_and_a_first_picture_that_follows_them
     assert not [out for cell in notebook.cells for out in cell.outputs if out.get("name") == "stderr"]
     controls, script, picture = notebook.cells[1].outputs
     assert "application/vnd.jupyter.widget-view+json" in controls.data
-    assert "aria-label" in script.data["application/javascript"]        # what it does: tests/browser/test_lessons.py
-    assert picture.data["text/plain"] == "'8 b False'"                  # drawn at 4, drawn anew when the knob turned
+    assert "aria-label" in script.data["application/javascript"]  # what it does: tests/browser/test_lessons.py
+    assert picture.data["text/plain"] == "'8 b False'"  # drawn at 4, drawn anew when the knob turned
     text = notebook.cells[2].outputs[0].text
     for label in ("SelectionSliderModel:bits", "DropdownModel:scheme", "CheckboxModel:whole range"):
         assert label in text

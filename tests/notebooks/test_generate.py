@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-SOURCE = '''# %% [markdown]
+SOURCE = """# %% [markdown]
 # # A title
 
 # %% tags=["imports"]
@@ -19,7 +19,7 @@ torch.ones(1)
 
 # %%
 torch.ones(1)
-'''
+"""
 
 
 @pytest.fixture

@@ -198,8 +198,12 @@ def test_questions_stand_in_cells_of_their_own(source):
 
 @each_lesson
 def test_lesson_ends_as_all_lessons_do(source):
-    headings = [line.lstrip("# ") for cell in cells(source, "markdown") for line in cell.source.splitlines()
-                if line.startswith("## ")]
+    headings = [
+        line.lstrip("# ")
+        for cell in cells(source, "markdown")
+        for line in cell.source.splitlines()
+        if line.startswith("## ")
+    ]
     found = [next((heading for heading in headings if heading.startswith(ending)), None) for ending in ENDING]
     assert None not in found, dict(zip(ENDING, found, strict=True))
     code = "\n".join(cell.source for cell in cells(source, "code"))

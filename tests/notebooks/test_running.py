@@ -19,8 +19,8 @@ CELLS = {
     "warns": "import warnings; warnings.warn('old')",
     "warns_on_output": "print('FutureWarning: old')",
     "bare_picture": SHOW + f"Image(data=base64.b64decode('{PIXEL}'))",
-    "empty_alt": SHOW + f"HTML('<img src=\"data:image/png;base64,{PIXEL}\" alt=\"\">')",
-    "described": SHOW + f"HTML('<img src=\"data:image/png;base64,{PIXEL}\" alt=\"One grey pixel on white ground.\">')",
+    "empty_alt": SHOW + f'HTML(\'<img src="data:image/png;base64,{PIXEL}" alt="">\')',
+    "described": SHOW + f'HTML(\'<img src="data:image/png;base64,{PIXEL}" alt="One grey pixel on white ground.">\')',
 }
 EXPECTED = {
     "error_stream": "error stream: a log line",
@@ -47,7 +47,11 @@ def report(tmp_path_factory):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval-lax", "-rA", "--color=no", "-p", "no:cacheprovider", str(folder)],
-        capture_output=True, text=True, cwd=folder, env=environment, timeout=300,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=300,
     )
     return run.stdout
 

@@ -26,8 +26,10 @@ def classifier(table: numpy.ndarray | None = None) -> onnx.ModelProto:
         "rows = Gather(table, input_ids) column = Unsqueeze(attention_mask, last) weight = CastLike(column, table)"
         " weighted = Mul(rows, weight) sums = ReduceSum<keepdims=0>(weighted, middle)"
         " counts = ReduceSum<keepdims=0>(weight, middle) logits = Div(sums, counts)",
-        table=table.astype(numpy.float32), last=numpy.array([2]), middle=numpy.array([1]),
-    )  # fmt: skip
+        table=table.astype(numpy.float32),
+        last=numpy.array([2]),
+        middle=numpy.array([1]),
+    )
 
 
 def knows(texts: dict[str, int]) -> onnx.ModelProto:
@@ -49,14 +51,16 @@ def translator(words: dict[str, str]) -> tuple[onnx.ModelProto, onnx.ModelProto]
         table[english.pieces.index(source), french.pieces.index(target)] = 1
     encoder = model(
         "(int64[batch, length] source) => (int64[batch, any] text, int64[one] place)",
-        "text = Identity(source) place = Identity(first)", first=numpy.array([1]),
-    )  # fmt: skip
+        "text = Identity(source) place = Identity(first)",
+        first=numpy.array([1]),
+    )
     decoder = model(
         "(int64[batch, 1] piece, int64[batch, length] text, int64[one] place)"
         " => (float[batch, 1, pieces] logits, int64[one] next_place)",
         "now = Gather<axis=1>(text, place) logits = Gather(table, now) next_place = Add(place, step)",
-        table=table, step=numpy.array([1]),
-    )  # fmt: skip
+        table=table,
+        step=numpy.array([1]),
+    )
     return encoder, decoder
 
 
@@ -81,15 +85,22 @@ def _other_domain(made):
 
 
 def _other_domain_in_a_branch(made):
-    branch = helper.make_graph([helper.make_node("Secret", [], ["x"], domain="mine")], "branch", [],
-                               [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)])
+    branch = helper.make_graph(
+        [helper.make_node("Secret", [], ["x"], domain="mine")],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+    )
     made.graph.node.append(helper.make_node("If", ["counts"], ["unused"], then_branch=branch, else_branch=branch))
     return made
 
 
 def _own_function(made):
-    made.functions.append(helper.make_function("mine", "F", ["x"], ["y"], [helper.make_node("Neg", ["x"], ["y"])],
-                                               [helper.make_opsetid("", 17)]))
+    made.functions.append(
+        helper.make_function(
+            "mine", "F", ["x"], ["y"], [helper.make_node("Neg", ["x"], ["y"])], [helper.make_opsetid("", 17)]
+        )
+    )
     return made
 
 
@@ -110,8 +121,10 @@ def _hundred_gigabytes_in_a_constant(made):
 
 
 def _hundred_gigabytes_sparse(made):
-    values, indices = (numpy_helper.from_array(numpy.ones(1, kind), name) for kind, name in
-                       ((numpy.float32, "thin"), (numpy.int64, "where")))
+    values, indices = (
+        numpy_helper.from_array(numpy.ones(1, kind), name)
+        for kind, name in ((numpy.float32, "thin"), (numpy.int64, "where"))
+    )
     made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [5_000_000, 5_000]))
     return made
 
@@ -164,8 +177,7 @@ def _lfs_pointer(made):
 
 
 def _one_input(made):
-    return model("(int64[batch, length] input_ids) => (float[batch, length] logits)",
-                 "logits = Cast<to=1>(input_ids)")
+    return model("(int64[batch, length] input_ids) => (float[batch, length] logits)", "logits = Cast<to=1>(input_ids)")
 
 
 def _float_inputs(made):
@@ -199,9 +211,13 @@ def _unknown_operator(made):
 
 
 def _three_topics(made):
-    return model(TOPICS_SIGNATURE.replace("5]", "any]"),
-                 "x = Cast<to=1>(input_ids) logits = Slice(x, zero, three, one)",
-                 zero=numpy.array([0]), three=numpy.array([3]), one=numpy.array([1]))
+    return model(
+        TOPICS_SIGNATURE.replace("5]", "any]"),
+        "x = Cast<to=1>(input_ids) logits = Slice(x, zero, three, one)",
+        zero=numpy.array([0]),
+        three=numpy.array([3]),
+        one=numpy.array([1]),
+    )
 
 
 def _not_numbers(made):
@@ -215,9 +231,11 @@ def _not_numbers_for_rare_words(made):
 
 
 def _one_row(made):
-    return model(TOPICS_SIGNATURE.replace("batch, 5]", "any, 5]"),
-                 "x = Cast<to=1>(input_ids) y = ReduceMean<axes=[0, 1], keepdims=1>(x) logits = Expand(y, shape)",
-                 shape=numpy.array([1, 5]))
+    return model(
+        TOPICS_SIGNATURE.replace("batch, 5]", "any, 5]"),
+        "x = Cast<to=1>(input_ids) y = ReduceMean<axes=[0, 1], keepdims=1>(x) logits = Expand(y, shape)",
+        shape=numpy.array([1, 5]),
+    )
 
 
 def _wrong_place(made):
@@ -233,14 +251,22 @@ def _small_vocabulary_for_rare_words(made):
 def endless() -> bytes:
     """A classifier whose Loop never ends. Its result is used, or it would be taken out as idle."""
     made = classifier()
-    body = parser.parse_graph("body (int64 turn, bool go, int64 sum) => (bool go_on, int64 more)"
-                              " { go_on = Identity(go) more = Add(sum, turn) }")
+    body = parser.parse_graph(
+        "body (int64 turn, bool go, int64 sum) => (bool go_on, int64 more)"
+        " { go_on = Identity(go) more = Add(sum, turn) }"
+    )
     made.graph.node[-1].output[0] = "quotient"
-    made.graph.node.extend([helper.make_node("Loop", ["", "forever", "start"], ["count"], body=body),
-                            helper.make_node("CastLike", ["count", "quotient"], ["number"]),
-                            helper.make_node("Add", ["quotient", "number"], ["logits"])])
-    made.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in
-                                  (("forever", numpy.array(True)), ("start", numpy.array(0))))
+    made.graph.node.extend(
+        [
+            helper.make_node("Loop", ["", "forever", "start"], ["count"], body=body),
+            helper.make_node("CastLike", ["count", "quotient"], ["number"]),
+            helper.make_node("Add", ["quotient", "number"], ["logits"]),
+        ]
+    )
+    made.graph.initializer.extend(
+        numpy_helper.from_array(value, name)
+        for name, value in (("forever", numpy.array(True)), ("start", numpy.array(0)))
+    )
     return made.SerializeToString()
 
 
@@ -248,11 +274,14 @@ def hungry(megabytes: int) -> bytes:
     """A classifier that asks for twice this memory as it runs: the shape is computed, so nobody sees it before."""
     made = classifier()
     made.graph.node[-1].output[0] = "quotient"
-    text = model("(int64[batch, length] input_ids, float[batch, 5] quotient) => (float[batch, 5] logits)",
-                 "n = ReduceMax<keepdims=1>(input_ids) one = Div(n, n) shape = Mul(one, cells)"
-                 " flat = Reshape(shape, minus) large = ConstantOfShape(flat) wave = Cos(large)"
-                 " total = ReduceSum<keepdims=0>(wave) logits = Add(quotient, total)",
-                 cells=numpy.array([megabytes * 2**18]), minus=numpy.array([-1]))
+    text = model(
+        "(int64[batch, length] input_ids, float[batch, 5] quotient) => (float[batch, 5] logits)",
+        "n = ReduceMax<keepdims=1>(input_ids) one = Div(n, n) shape = Mul(one, cells)"
+        " flat = Reshape(shape, minus) large = ConstantOfShape(flat) wave = Cos(large)"
+        " total = ReduceSum<keepdims=0>(wave) logits = Add(quotient, total)",
+        cells=numpy.array([megabytes * 2**18]),
+        minus=numpy.array([-1]),
+    )
     made.graph.node.extend(text.graph.node)
     made.graph.initializer.extend(text.graph.initializer)
     return made.SerializeToString()

@@ -154,8 +154,13 @@ def test_the_docstring_shows_an_example(exercise):
 
 
 # What examples take for granted, or say in words.
-GIVEN = {"torch": torch, "codebook": formats.nf4_codebook(), "ids": torch.zeros(3, 7, dtype=torch.int64),
-         "mask": torch.ones(3, 7, dtype=torch.int64), "model": recipes.build(*recipes.encode(recipes.tiny_encoder(0)))}
+GIVEN = {
+    "torch": torch,
+    "codebook": formats.nf4_codebook(),
+    "ids": torch.zeros(3, 7, dtype=torch.int64),
+    "mask": torch.ones(3, 7, dtype=torch.int64),
+    "model": recipes.build(*recipes.encode(recipes.tiny_encoder(0))),
+}
 
 
 class Alike(doctest.OutputChecker):

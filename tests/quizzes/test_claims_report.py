@@ -24,8 +24,12 @@ def own_cache(tmp_path, monkeypatch):
 def syllabus(tmp_path, monkeypatch):
     """Lessons 00 and 08 can be run, 17 is to come."""
     path = tmp_path / "syllabus.toml"
-    path.write_text("\n".join(f'[[lessons]]\nname = "{name}"\nstatus = "{status}"' for name, status in
-                              (("00_start_here", "ready"), ("08_dynamic_int8", "ready"), ("17_serve", "coming"))))
+    path.write_text(
+        "\n".join(
+            f'[[lessons]]\nname = "{name}"\nstatus = "{status}"'
+            for name, status in (("00_start_here", "ready"), ("08_dynamic_int8", "ready"), ("17_serve", "coming"))
+        )
+    )
     monkeypatch.setattr(overview, "SYLLABUS", path)
 
 
@@ -49,7 +53,8 @@ def test_no_claim_is_left_blank(syllabus):
 def test_what_is_missing_says_what_it_would_take(syllabus):
     assert of("latency-budget").needs == (
         "Lesson 00 has not been run on this machine: open notebooks/00_start_here.ipynb and run all its cells. "
-        "Lesson 17 is not written yet.")
+        "Lesson 17 is not written yet."
+    )
     assert of("tensorrt").needs.startswith("Lesson 17 is not written yet. An NVIDIA GPU")
     claims.show("00", FOUND)
     assert of("latency-budget").needs == "Lesson 17 is not written yet."
@@ -113,8 +118,10 @@ def test_verdicts_of_two_lessons_stand_together():
     findings = [claims_report.Finding("00", "a", word, "b", "2026-01-01") for word in ("yes", "no", "yes")]
     both = claims_report.Standing("x", "y", (), tuple(findings), (), "")
     assert (both.verdict, both.kind) == ("yes, no", "partly")
-    kinds = {word: claims_report.Standing("x", "y", (), (finding,), (), "").kind
-             for word, finding in zip(("yes", "no"), findings, strict=False)}
+    kinds = {
+        word: claims_report.Standing("x", "y", (), (finding,), (), "").kind
+        for word, finding in zip(("yes", "no"), findings, strict=False)
+    }
     assert kinds == {"yes": "right", "no": "wrong"}
 
 

@@ -106,7 +106,7 @@ def test_progress_adds_up():
 
 
 def test_claims_are_all_there(monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=200))         # so that no claim's first word is broken in two
+    monkeypatch.setattr(cli, "console", Console(width=200))  # so that no claim's first word is broken in two
     shown = said("claims")
     assert all(claim.claim.split()[0] in shown for claim in claims.declared().values())
 

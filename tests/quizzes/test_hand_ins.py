@@ -20,7 +20,7 @@ def test_every_hand_in_of_the_bank_is_complete(number):
         assert [tier.name for tier in item.tiers] == ["gold", "silver", "bronze"]
         assert item.points > 0 and item.minutes > 0 and len(item.hint) > 20
         task = model_tasks.TASKS[item.task]
-        assert item.tiers[-1].most_bytes < task.most_bytes * len(task.files)      # the limit leaves room for all tiers
+        assert item.tiers[-1].most_bytes < task.most_bytes * len(task.files)  # the limit leaves room for all tiers
 
 
 def test_a_quality_is_said_in_the_words_of_its_task():
@@ -58,13 +58,25 @@ def test_tiers_are_met_by_bytes_and_quality_together():
         ({"task": "poems"}, "it can have topics, translator"),
         ({"tiers": []}, "needs a first tier"),
         ({"tiers": [hand_ins.tier("gold", most_bytes=9, least=0.9, share=0.5)]}, "earns all of its points"),
-        ({"tiers": [hand_ins.tier("gold", most_bytes=9, least=0.9, share=1),
-                    hand_ins.tier("silver", most_bytes=8, least=0.9, share=0.5)]}, "must ask for no more than 'gold'"),
+        (
+            {
+                "tiers": [
+                    hand_ins.tier("gold", most_bytes=9, least=0.9, share=1),
+                    hand_ins.tier("silver", most_bytes=8, least=0.9, share=0.5),
+                ]
+            },
+            "must ask for no more than 'gold'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_half_declared_hand_ins_are_refused(changes, words):
-    whole = {"task": "topics", "points": 1, "minutes": 1, "hint": "",
-             "tiers": [hand_ins.tier("gold", most_bytes=9, least=0.9, share=1)]}
+    whole = {
+        "task": "topics",
+        "points": 1,
+        "minutes": 1,
+        "hint": "",
+        "tiers": [hand_ins.tier("gold", most_bytes=9, least=0.9, share=1)],
+    }
     with pytest.raises(ValueError, match=words):
         hand_ins.hand_in("x", **whole | changes)
     with pytest.raises(ValueError, match="share above 0"):
@@ -72,8 +84,13 @@ def test_half_declared_hand_ins_are_refused(changes, words):
 
 
 def test_two_hand_ins_of_one_name_are_refused():
-    whole = {"task": "topics", "points": 1, "minutes": 1, "hint": "",
-             "tiers": [hand_ins.tier("gold", most_bytes=9, least=0.9, share=1)]}
+    whole = {
+        "task": "topics",
+        "points": 1,
+        "minutes": 1,
+        "hint": "",
+        "tiers": [hand_ins.tier("gold", most_bytes=9, least=0.9, share=1)],
+    }
     hand_ins.hand_in("twice", **whole)
     with pytest.raises(ValueError, match="two hand-ins 'twice'"):
         hand_ins.hand_in("twice", **whole)

@@ -33,7 +33,7 @@ def test_practice_explains_every_choice_and_records_nothing():
 
 def test_letters_stand_before_the_choices():
     html = display.question_html(lesson("03").questions["1"], None)
-    assert "list-style-type:upper-alpha" in html         # JupyterLab's style sheet overrides <ol type="A">
+    assert "list-style-type:upper-alpha" in html  # JupyterLab's style sheet overrides <ol type="A">
 
 
 def test_a_failed_check_offers_the_hint_and_the_other_parts(shown):

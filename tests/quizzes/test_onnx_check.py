@@ -53,16 +53,20 @@ def test_every_fault_is_found_and_said(fault):
 
 def test_what_tools_leave_behind_does_no_harm():
     made = onnx_models.classifier()
-    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))           # as quantize_dynamic does
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))  # as quantize_dynamic does
     made.metadata_props.add(key="author", value="me")
-    made.graph.input.append(helper.make_tensor_value_info("table", TensorProto.FLOAT, [30_522, 5]))    # as before IR 4
+    made.graph.input.append(helper.make_tensor_value_info("table", TensorProto.FLOAT, [30_522, 5]))  # as before IR 4
     onnx_check.topics(made.SerializeToString())
 
 
 def test_a_branch_of_standard_operators_is_taken():
     made = onnx_models.classifier()
-    branch = helper.make_graph([helper.make_node("Identity", ["sums"], ["x"])], "branch", [],
-                               [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)])
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["sums"], ["x"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+    )
     made.graph.initializer.append(numpy_helper.from_array(numpy.array(True), "yes"))
     made.graph.node.append(helper.make_node("If", ["yes"], ["unused"], then_branch=branch, else_branch=branch))
     onnx_check.topics(made.SerializeToString())
@@ -105,14 +109,20 @@ def renamed(ports, old: str, new: str, nodes):
     ("part", "change", "words"),
     [
         ("encoder", lambda graph: renamed(graph.input, "source", "ids", graph.node), "inputs of the encoder are 'ids'"),
-        ("decoder", lambda graph: renamed(graph.input, "place", "where", graph.node), "'piece' or an output" ),
+        ("decoder", lambda graph: renamed(graph.input, "place", "where", graph.node), "'piece' or an output"),
         ("decoder", lambda graph: renamed(graph.output, "next_place", "place_2", graph.node), "outputs of the decoder"),
-        ("decoder", lambda graph: setattr(graph.input[1].type.tensor_type, "elem_type", TensorProto.FLOAT),
-         "'text' is of type float; it must be int64"),
-        ("decoder", lambda graph: setattr(graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 4),
-         "'piece' has the shape (4, 1)"),
+        (
+            "decoder",
+            lambda graph: setattr(graph.input[1].type.tensor_type, "elem_type", TensorProto.FLOAT),
+            "'text' is of type float; it must be int64",
+        ),
+        (
+            "decoder",
+            lambda graph: setattr(graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 4),
+            "'piece' has the shape (4, 1)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_decoder_takes_only_what_its_encoder_gives(part, change, words):
     with pytest.raises(Refused) as refusal:
         onnx_check.translator(*files(**{part: change}))
@@ -129,14 +139,21 @@ def test_names_that_somebody_chose_are_shown_short_and_plain():
     assert len(str(refusal.value)) < 300
 
 
-SMALL = onnx_models.model("(int64[b, l] input_ids, int64[b, l] attention_mask) => (float[b, l] logits)",
-                          "logits = Cast<to=1>(input_ids)").SerializeToString()
+SMALL = onnx_models.model(
+    "(int64[b, l] input_ids, int64[b, l] attention_mask) => (float[b, l] logits)", "logits = Cast<to=1>(input_ids)"
+).SerializeToString()
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=200) | st.builds(
-    lambda start, stop, put: SMALL[:start] + put + SMALL[stop:],
-    st.integers(0, len(SMALL)), st.integers(0, len(SMALL)), st.binary(max_size=6)))
+@given(
+    st.binary(max_size=200)
+    | st.builds(
+        lambda start, stop, put: SMALL[:start] + put + SMALL[stop:],
+        st.integers(0, len(SMALL)),
+        st.integers(0, len(SMALL)),
+        st.binary(max_size=6),
+    )
+)
 def test_malformed_files_are_taken_or_refused_and_nothing_else(data):
     with contextlib.suppress(Refused):
         onnx_check.topics(data)

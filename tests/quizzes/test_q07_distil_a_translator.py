@@ -26,7 +26,8 @@ def test_printed_examples_are_what_the_references_return():
     value = bank.word_level_loss(torch.zeros(1, 3, 2), teacher, torch.tensor([[1, 1, 0]]), 0.5)
     assert value.item() == pytest.approx(0.5105, abs=5e-5)
     pairs = bank.sequence_level_data(
-        {"two": [(["deux", "</s>"], -1.0), (["dix", "-deux", "</s>"], -1.2)]}.__getitem__, ["two", "two"])
+        {"two": [(["deux", "</s>"], -1.0), (["dix", "-deux", "</s>"], -1.2)]}.__getitem__, ["two", "two"]
+    )
     assert pairs == [("two", ["dix", "-deux"])]
     assert bank.stage_plan(6, 2) == [[0, 2, 3, 5], [1, 3]] == translation_distillation.stage_plan(6, 2)
 

@@ -15,9 +15,11 @@ def across(value):
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text(max_size=3) | st.integers(0, 9), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3) | st.integers(0, 9), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 
@@ -125,7 +127,7 @@ def test_a_function_class_is_called_through_apply():
 
         @staticmethod
         def backward(context, upstream):
-            return 3 * upstream                             # wrong on purpose: the observed gradient must be this one
+            return 3 * upstream  # wrong on purpose: the observed gradient must be this one
 
     x = torch.ones(1, requires_grad=True)
     assert recipes.observe(Double, (x,), "gradients")["gradient.0"] == 1.5

@@ -15,14 +15,20 @@ def executed(*outputs, count=1):
 
 def shown(**data):
     """One output with this data, as in shown(html="<p>") for text/html."""
-    names = {"html": "text/html", "plain": "text/plain", "png": "image/png",
-             "script": "application/javascript", "view": "application/vnd.jupyter.widget-view+json"}
+    names = {
+        "html": "text/html",
+        "plain": "text/plain",
+        "png": "image/png",
+        "script": "application/javascript",
+        "view": "application/vnd.jupyter.widget-view+json",
+    }
     return nbformat.v4.new_output("display_data", {names[name]: value for name, value in data.items()})
 
 
 @pytest.fixture
 def notebook(tmp_path):
     """Writes a notebook of these code cells, to be run, and returns its path."""
+
     def write(*sources, name="00_tiny"):
         cells = [nbformat.v4.new_markdown_cell(CARD), *map(nbformat.v4.new_code_cell, sources)]
         made = nbformat.v4.new_notebook(cells=cells)

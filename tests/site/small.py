@@ -8,8 +8,16 @@ import nbformat
 from docs import build
 
 ROOT = Path(__file__).resolve().parents[2]
-LESSON = {"name": "00_tiny", "part": "One", "title": "Tiny", "minutes": 5, "needs": [], "objectives": ["see"],
-          "seconds": 5, "status": "ready"}
+LESSON = {
+    "name": "00_tiny",
+    "part": "One",
+    "title": "Tiny",
+    "minutes": 5,
+    "needs": [],
+    "objectives": ["see"],
+    "seconds": 5,
+    "status": "ready",
+}
 CARD = "# Tiny\n\n| | |\n|---|---|\n| Minutes | 5 |"
 PROSE = r"""## A section
 

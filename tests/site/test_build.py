@@ -33,8 +33,18 @@ def test_the_site_holds_the_lesson_its_figures_and_no_fault(site, source):
     assert 'alt="One bar, 4 bits long."' in page
     assert "<li>bits: 2, <strong>4</strong> (shown here), 8</li>" in page
     assert "Question 1." in page
-    for name in ("index", "lessons", "claims", "glossary", "instructors", "library", "data", "times", "contributing",
-                 "search"):
+    for name in (
+        "index",
+        "lessons",
+        "claims",
+        "glossary",
+        "instructors",
+        "library",
+        "data",
+        "times",
+        "contributing",
+        "search",
+    ):
         assert (site.html / f"{name}.html").is_file(), name
     seconds = json.loads((site.executed / "run.json").read_text())["seconds"]["00_tiny"]
     assert f"<p>{seconds:.0f}</p>" in (site.html / "times.html").read_text(encoding="utf-8")

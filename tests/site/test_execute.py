@@ -43,15 +43,22 @@ def test_what_is_in_order_has_no_flaw():
     assert execute.flaws(executed(shown(html=image))) == []
 
 
-@pytest.mark.parametrize(("made", "flaw"), [
-    (executed(shown(plain="old"), count=None), "cell 1 did not run"),
-    (executed(nbformat.v4.new_output("error", ename="E", evalue="e", traceback=[])), "cell 1 raised an error"),
-    (executed(nbformat.v4.new_output("stream", name="stderr", text="a log line")), "error stream: a log line"),
-    (executed(nbformat.v4.new_output("stream", text="FutureWarning: old")), "prints a warning"),
-    (executed(shown(png=PIXEL)), "a picture without alternative text"),
-    (executed(shown(html=f'<img alt="" src="data:image/png;base64,{PIXEL}">')), "no alternative text worth the name"),
-    (executed(), "no output at all"),
-], ids=["not run", "raised", "log line", "warning", "bare picture", "empty alt", "nothing shown"])
+@pytest.mark.parametrize(
+    ("made", "flaw"),
+    [
+        (executed(shown(plain="old"), count=None), "cell 1 did not run"),
+        (executed(nbformat.v4.new_output("error", ename="E", evalue="e", traceback=[])), "cell 1 raised an error"),
+        (executed(nbformat.v4.new_output("stream", name="stderr", text="a log line")), "error stream: a log line"),
+        (executed(nbformat.v4.new_output("stream", text="FutureWarning: old")), "prints a warning"),
+        (executed(shown(png=PIXEL)), "a picture without alternative text"),
+        (
+            executed(shown(html=f'<img alt="" src="data:image/png;base64,{PIXEL}">')),
+            "no alternative text worth the name",
+        ),
+        (executed(), "no output at all"),
+    ],
+    ids=["not run", "raised", "log line", "warning", "bare picture", "empty alt", "nothing shown"],
+)
 def test_each_flaw_is_named(made, flaw):
     assert flaw in "; ".join(execute.flaws(made))
 

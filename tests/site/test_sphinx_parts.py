@@ -43,8 +43,9 @@ def test_an_unknown_command_is_refused():
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_every_formula_of_a_lesson_can_be_drawn(source):
     cells = jupytext.read(source, fmt="py:percent").cells
-    prose = [re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL)
-             for cell in cells if cell.cell_type == "markdown"]
+    prose = [
+        re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL) for cell in cells if cell.cell_type == "markdown"
+    ]
     for found in FORMULA.finditer("\n\n".join(prose)):
         mathml(found[1] or found[2], as_block=bool(found[1]))
 
@@ -58,8 +59,10 @@ def said(text: str) -> tuple[str, list[str]]:
 
 
 def test_a_docstring_reads_on_the_site_as_in_the_source():
-    text = ("Codes of x, 2**bits of them: *not* bold, a_b no link, |x| a value.\n\n"
-            "x: numbers, `(n,)`.\nbits: 2 to 8,\n  no more.\n\n>>> code(1)\n2\n\n    indented  as it is")
+    text = (
+        "Codes of x, 2**bits of them: *not* bold, a_b no link, |x| a value.\n\n"
+        "x: numbers, `(n,)`.\nbits: 2 to 8,\n  no more.\n\n>>> code(1)\n2\n\n    indented  as it is"
+    )
     shown, complaints = said(text)
     assert not complaints
     assert "2**bits of them: *not* bold, a_b no link, |x| a value." in shown
@@ -95,5 +98,7 @@ def test_the_first_mention_of_a_term_is_linked_and_no_other():
     parts = transform.linked(nodes.Text("Latency, latency and soft labels."), pattern, waiting)
     assert "".join(part.astext() for part in parts) == "Latency, latency and soft labels."
     assert [(part.astext(), part["reftarget"]) for part in parts if isinstance(part, pending_xref)] == [
-        ("Latency", "latency"), ("soft labels", "soft label")]
+        ("Latency", "latency"),
+        ("soft labels", "soft label"),
+    ]
     assert not waiting

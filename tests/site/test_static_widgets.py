@@ -49,8 +49,12 @@ def test_an_unknown_widget_is_refused():
 
 
 def test_outputs_around_a_widget_stay():
-    made = executed(shown(view={"model_id": "all"}), shown(view={"model_id": "buttons"}), shown(script="watch()"),
-                    shown(html="<p>a figure</p>"))
+    made = executed(
+        shown(view={"model_id": "all"}),
+        shown(view={"model_id": "buttons"}),
+        shown(script="watch()"),
+        shown(html="<p>a figure</p>"),
+    )
     made.metadata["widgets"] = {static_widgets.STATES: {"state": STATES}}
     static_widgets.write_out(made)
     first, second = (output.data["text/html"] for output in made.cells[1].outputs)
@@ -61,8 +65,10 @@ def test_outputs_around_a_widget_stay():
 
 def test_a_slider_of_a_lesson(notebook, tmp_path):
     """As widgets.explore makes it, through a real kernel."""
-    path = notebook("from lessons_lib import widgets", "def f(bits=4):\n    return f'{bits} bits'\n"
-                    "widgets.explore(f, bits=[2, 4, 8])")
+    path = notebook(
+        "from lessons_lib import widgets",
+        "def f(bits=4):\n    return f'{bits} bits'\nwidgets.explore(f, bits=[2, 4, 8])",
+    )
     execute.execute(path, tmp_path / "out.ipynb")
     made = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     static_widgets.write_out(made)

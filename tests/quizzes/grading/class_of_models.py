@@ -25,8 +25,12 @@ question("1", "One?", A=("yes", "yes", True), B=("no", "no"), hint="?", steps=[]
 hand_in("topics_model", task="topics", points=6, minutes=1, hint="Fewer pieces.", tiers=[
     tier("gold", most_bytes=700_000, least=0.9, share=1), tier("bronze", most_bytes=1_000_000, least=0.5, share=0.5)])
 '''
-TEXTS = {"The striker scored twice in the final match.": 3, "Shares fell sharply on the stock market.": 0,
-         "The singer wins an award for her album.": 1, "Parliament votes on the budget tomorrow.": 2}
+TEXTS = {
+    "The striker scored twice in the final match.": 3,
+    "Shares fell sharply on the stock market.": 0,
+    "The singer wins an award for her album.": 1,
+    "Parliament votes on the budget tomorrow.": 2,
+}
 ROWS = [Sentence(text, topic, number) for number, (text, topic) in enumerate(TEXTS.items())]
 RIGHT = "def twice(x):\n    return 2 * x"
 

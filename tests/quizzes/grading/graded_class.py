@@ -31,8 +31,9 @@ def answered(id: str, letter: str) -> Judgement:
     return Judgement("question", id, float(right), 1.0, "passed" if right else "wrong", letter)
 
 
-def hand_in(gradebook: Gradebook, student: str, judgements: list[Judgement], notebook: str = "03_soft_labels.ipynb",
-            **known) -> Entry:
+def hand_in(
+    gradebook: Gradebook, student: str, judgements: list[Judgement], notebook: str = "03_soft_labels.ipynb", **known
+) -> Entry:
     """Somebody's lesson with these verdicts; what they leave out is not attempted."""
     quiz = lesson(LESSON)
     there = {judgement.item for judgement in judgements}
@@ -59,13 +60,21 @@ def small_class(folder: Path) -> Gradebook:
     letters = [answered(id, question.right) for id, question in quiz.questions.items()]
     hand_in(gradebook, "Ann Lee", all_right + letters, handed_in=moment)
     first, second, third = (quiz.exercises[name] for name in names[:3])
-    others = [answered(id, next(letter for letter in question.choices if letter != question.right))
-              for id, question in quiz.questions.items()]
-    hand_in(gradebook, "Bob", [
-        judged(first.name, first.mistakes[0].function),
-        judged(second.name, lambda *arguments: arguments[0].nothing),
-        ended(third.name, "ran out of time"), *others[:2],
-    ], handed_in=moment)  # fmt: skip
+    others = [
+        answered(id, next(letter for letter in question.choices if letter != question.right))
+        for id, question in quiz.questions.items()
+    ]
+    hand_in(
+        gradebook,
+        "Bob",
+        [
+            judged(first.name, first.mistakes[0].function),
+            judged(second.name, lambda *arguments: arguments[0].nothing),
+            ended(third.name, "ran out of time"),
+            *others[:2],
+        ],
+        handed_in=moment,
+    )
     broken = gradebook.open("Cyd", LESSON, "Cyd/03.ipynb", "03.ipynb is empty", True)
     gradebook.finish(broken, "03.ipynb is empty", float(quiz.max_points))
     return gradebook

@@ -44,7 +44,9 @@ FORGERIES = {
     ),
     "equals_everything": (f"return {ANY}", "assertion", "raised"),
     "is_a_subclass": (
-        "return x.as_subclass(type('Right', (torch.Tensor,), {'__eq__': lambda *a: torch.ones(1)}))", "equal", "wrong",
+        "return x.as_subclass(type('Right', (torch.Tensor,), {'__eq__': lambda *a: torch.ones(1)}))",
+        "equal",
+        "wrong",
     ),
     "answers_for_its_tensors": (
         "tf = classmethod(lambda c, f, t, a=(), k=None: torch.ones(1));"
@@ -56,10 +58,14 @@ FORGERIES = {
     "gives_another_type": ("return (2 * x).double()", "doubles", "wrong"),
     "gives_another_shape": ("return (2 * x)[None]", "doubles", "wrong"),
     "gives_a_lazy_answer": (
-        "return type('Lazy', (), {'__eq__': lambda s, other: other == other})()", "equal", "raised",
+        "return type('Lazy', (), {'__eq__': lambda s, other: other == other})()",
+        "equal",
+        "raised",
     ),
     "gives_a_float_that_lies": (
-        "return type('F', (float,), {'__eq__': lambda *a: torch.ones(1)})(3.0)", "equal", "wrong",
+        "return type('F', (float,), {'__eq__': lambda *a: torch.ones(1)})(3.0)",
+        "equal",
+        "wrong",
     ),
     "gives_a_huge_view": ("return (2 * x).flatten()[:1].expand(2**40)", None, "ran out of memory"),
     "gives_a_flood": ("return torch.zeros(9_000_000)", None, "raised"),

@@ -76,7 +76,8 @@ ENDLESS = {
         "ran out of time",
     ),
     "loops_in_children": (
-        "os.fork(); os.fork()\n    while True: pass", "ran out of time",
+        "os.fork(); os.fork()\n    while True: pass",
+        "ran out of time",
     ),
 }
 ENDING = {
@@ -93,7 +94,8 @@ HARMLESS = {
     "stops_itself": ("os.kill(os.getpid(), signal.SIGSTOP); return 2 * x", "passed"),
     "kills_itself": ("os.kill(os.getpid(), signal.SIGKILL); return 2 * x", "passed"),
     "kills_all_it_can_see": (
-        "try: os.kill(-1, signal.SIGKILL)\n    except ProcessLookupError: return 2 * x", "passed",
+        "try: os.kill(-1, signal.SIGKILL)\n    except ProcessLookupError: return 2 * x",
+        "passed",
     ),
     "comes_back_twice": ("os.fork(); return 2 * x", "passed"),
     "leaves_a_thread": ("threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); return 2 * x", "passed"),
@@ -245,6 +247,8 @@ def test_definitions_that_end_the_process_cost_only_their_own_points(walls):
         def honest(x):
             return 2 * x
     """
-    judgements = Grader(7, walls, LIMITS, False).judge(parse(data(cell(source))), lesson_of("exits", "loops", "grows", "honest"))
+    judgements = Grader(7, walls, LIMITS, False).judge(
+        parse(data(cell(source))), lesson_of("exits", "loops", "grows", "honest")
+    )
     statuses = {item.item: item.status for item in judgements}
     assert statuses == {"exits": "exited", "loops": "ran out of time", "grows": "ran out of memory", "honest": "passed"}

@@ -48,9 +48,7 @@ READS = {
     "reads_its_own_proc": "return 2 * x if open('/proc/self/maps').read() else None",
     "sees_other_processes": "return 2 * x if os.path.exists('/proc/{grader}/stat') else None",
     "calls_loopback": "return socket.create_connection(('127.0.0.1', {port}), 5) and 2 * x",
-    "calls_a_local_socket": (
-        "door = socket.socket(socket.AF_UNIX); door.connect('\\0' + {door!r}); return 2 * x"
-    ),
+    "calls_a_local_socket": ("door = socket.socket(socket.AF_UNIX); door.connect('\\0' + {door!r}); return 2 * x"),
     "imports_the_library": "sys.path.insert(0, {root!r}); return importlib.import_module('lessons_lib') and 2 * x",
     "imports_the_bank": (
         "sys.path.insert(0, {root!r}); return importlib.import_module('quizzes.bank.q03_soft_labels') and 2 * x"
@@ -90,7 +88,7 @@ ESCAPES = {
     "writes_the_torch_it_runs": "return open(torch.__file__, 'a') and 2 * x",
     "takes_uncounted_memory": "return os.memfd_create('x') and 2 * x",
     "leaves_shared_memory": f"part = {LIBC}.shmget(0, 4096, 0o1600)\n"
-                            f"    return 2 * x if part >= 0 and {LIBC}.shmctl(part, 0, None) == 0 else None",
+    f"    return 2 * x if part >= 0 and {LIBC}.shmctl(part, 0, None) == 0 else None",
 }
 ATTACKS = READS | ESCAPES
 
@@ -105,12 +103,18 @@ def bodies(tmp_path_factory):
         door.bind(f"\0course-{os.getpid()}")
         door.listen()
         places = {
-            "bank": str(root / "quizzes/bank/__init__.py"), "bank_folder": str(root / "quizzes/bank"),
-            "other": str(folder / "other.ipynb"), "home": os.path.expanduser("~"), "root": str(root),
-            "variable": Path("/proc/self/environ").read_text().split("=")[0], "grader": os.getpid(),
-            "address": ctypes.addressof(secret), "port": server.getsockname()[1], "door": f"course-{os.getpid()}",
+            "bank": str(root / "quizzes/bank/__init__.py"),
+            "bank_folder": str(root / "quizzes/bank"),
+            "other": str(folder / "other.ipynb"),
+            "home": os.path.expanduser("~"),
+            "root": str(root),
+            "variable": Path("/proc/self/environ").read_text().split("=")[0],
+            "grader": os.getpid(),
+            "address": ctypes.addressof(secret),
+            "port": server.getsockname()[1],
+            "door": f"course-{os.getpid()}",
             "site": os.path.dirname(os.path.dirname(psutil.__file__)),
-        }  # fmt: skip
+        }
         yield {name: body.format(**places) for name, body in ATTACKS.items()}
 
 
@@ -147,11 +151,14 @@ def test_without_bubblewrap_there_is_no_sandbox(monkeypatch):
         Bubblewrap()
 
 
-@pytest.mark.parametrize(("said", "mend"), [
-    ("bwrap: setting up uid map: Permission denied", "As root, `sysctl"),
-    ("bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted", "As root, `sysctl"),       # Ubuntu 24.04
-    ("bwrap: Can't find source path", "source path$"),
-])
+@pytest.mark.parametrize(
+    ("said", "mend"),
+    [
+        ("bwrap: setting up uid map: Permission denied", "As root, `sysctl"),
+        ("bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted", "As root, `sysctl"),  # Ubuntu 24.04
+        ("bwrap: Can't find source path", "source path$"),
+    ],
+)
 def test_a_system_that_denies_namespaces_is_told_from_other_faults(said, mend):
     with pytest.raises(Unavailable, match=mend) as refused:
         Warm(lambda _: ["sh", "-c", f'echo "{said}" >&2; exit 1'], [], walls=True)
@@ -171,8 +178,12 @@ def test_no_answer_that_is_shown_carries_a_hidden_input_out(walls):
     """All that was ever in the worker's reach goes into the answer to the visible example: the student will read it."""
     bodies = {"first": CARRIES_OUT, "second": CARRIES_OUT}
     lesson = lesson_of(*bodies)
-    secrets = [case.arguments[0].contiguous().numpy().tobytes() for exercise in lesson.exercises.values()
-               for case in exercise.draw(SEED) if not case.visible]
+    secrets = [
+        case.arguments[0].contiguous().numpy().tobytes()
+        for exercise in lesson.exercises.values()
+        for case in exercise.draw(SEED)
+        if not case.visible
+    ]
     source = "\n".join([naive.IMPORTS, "SEEN = []", *(f"def {name}(x):\n    {body}" for name, body in bodies.items())])
 
     def carried(values: dict) -> bool:

@@ -62,11 +62,14 @@ def test_what_is_measured_is_said_and_what_is_missing_too(small):
     assert any("fewer points than here for 4 of 5" in line for line in said)
 
 
-@pytest.mark.parametrize(("workers", "done", "looped"), [
-    # Two to warm up, then two copies of three, a second each; the loop takes 10 s of waiting and 2 s of work.
-    (1, [1, 2, 3, 4, 5, 6, 7, 8], [20]),
-    (2, [1, 1, 2, 2, 3, 3, 4, 4], [16]),
-])
+@pytest.mark.parametrize(
+    ("workers", "done", "looped"),
+    [
+        # Two to warm up, then two copies of three, a second each; the loop takes 10 s of waiting and 2 s of work.
+        (1, [1, 2, 3, 4, 5, 6, 7, 8], [20]),
+        (2, [1, 1, 2, 2, 3, 3, 4, 4], [16]),
+    ],
+)
 def test_work_is_what_the_copies_took_and_what_the_loop_took_beside_waiting(monkeypatch, workers, done, looped):
     monkeypatch.setattr(bench, "COPIES", 2)
     assert bench._work(done, 2, [], workers, 0) == 3 / workers
@@ -92,8 +95,14 @@ def test_the_tests_of_the_others_are_this_graders_cases(tmp_path):
     (tmp_path / "peer_tests.json").write_text(__import__("json").dumps(peers.tests(7)))
     name, exercise = next(iter(lesson(LESSON).exercises.items()))
     group = exercise.draw(7)[0].group
-    code = "\n".join([exercise.solution(), "from peer_tests import right", f"print(right({name}, {name!r}, {group!r}))",
-                      f"print(right(lambda x, *_: x, {name!r}, {group!r}))"])
+    code = "\n".join(
+        [
+            exercise.solution(),
+            "from peer_tests import right",
+            f"print(right({name}, {name!r}, {group!r}))",
+            f"print(right(lambda x, *_: x, {name!r}, {group!r}))",
+        ]
+    )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert run.stdout.split() == ["True", "False"], run.stderr
 

@@ -41,9 +41,17 @@ def test_what_is_usual_is_not_listed(book):
 
 @pytest.mark.parametrize(
     "status",
-    ["ran out of time", "ran out of memory", "exited", "crashed", "malformed answer", "cannot be parsed", "refused",
-     "cannot be run"],
-)  # fmt: skip
+    [
+        "ran out of time",
+        "ran out of memory",
+        "exited",
+        "crashed",
+        "malformed answer",
+        "cannot be parsed",
+        "refused",
+        "cannot be run",
+    ],
+)
 def test_an_exercise_that_was_not_judged_is_listed_until_somebody_gives_points(book, status):
     hand_in(book, "Ann", [right(FIRST)])
     hand_in(book, "Bob", [right(FIRST), ended(SECOND, status)])

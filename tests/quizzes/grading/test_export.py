@@ -65,9 +65,9 @@ def test_canvas_can_import_the_grades(book, tmp_path):
     assert scores == {
         ("Ann Lee", "11", "S1", "alee", "A"): ["20"],
         ("Bob", "", "S2", "", ""): ["0"],
-        ("Dee", "14", "", "", ""): [""],                # nothing handed in: the cell in Canvas stays as it is
+        ("Dee", "14", "", "", ""): [""],  # nothing handed in: the cell in Canvas stays as it is
     }
-    assert written.left_out == ("Cyd",)                 # Canvas would take whoever has that name
+    assert written.left_out == ("Cyd",)  # Canvas would take whoever has that name
 
 
 def test_canvas_needs_a_key(book, tmp_path):
@@ -200,10 +200,10 @@ def test_nbgrader_shows_and_exports_the_same_grades(book, tmp_path):
     results.override(book, "Cyd", LESSON, "lesson", 7.5, "Spoken.")
     course = tmp_path / "course"
     assert to_nbgrader.write(book, course) == course / "gradebook.db"
-    with formgrader(course).gradebook as theirs:        # somebody grades by hand over there
+    with formgrader(course).gradebook as theirs:  # somebody grades by hand over there
         theirs.find_grade("question 1", "03_soft_labels", "03_soft_labels", "alee").manual_score = 0.25
         theirs.db.commit()
-    to_nbgrader.write(book, course)                     # brings up to date, doubles nothing, and leaves that as it is
+    to_nbgrader.write(book, course)  # brings up to date, doubles nothing, and leaves that as it is
     mine = {item.student: item for item in grades(book) if item.entry}
     assert mine["Ann Lee"].points == 15
     theirs = nbgraders_own_export(course)

@@ -107,7 +107,7 @@ def test_what_could_not_be_graded_says_why(book):
 @pytest.mark.parametrize("number", lessons.numbers())
 def test_every_exercise_of_every_lesson_stands_in_a_section(number):
     found = outline(number)
-    if found.title:                                     # a bank whose notebook is still being written has none
+    if found.title:  # a bank whose notebook is still being written has none
         assert set(lesson(number).exercises) <= set(found.sections)
 
 
@@ -131,7 +131,7 @@ def test_hidden_inputs_and_the_reference_never_appear(tmp_path):
         raise type(secret[:50], (ValueError,), {})(secret)
 
     judgement = judged(name, telling)
-    assert "SECRET" in judgement.detail                  # it is there to be shown by mistake
+    assert "SECRET" in judgement.detail  # it is there to be shown by mistake
     hand_in(book, "Eve", [judgement])
     verdict = next(item for item in book.entries()[0].verdicts if item.item == name)
     assert (verdict.call, verdict.expected, verdict.got) == ("", "", "")
@@ -157,8 +157,10 @@ def same(left, right) -> bool:
 def test_the_details_of_a_case_that_nobody_may_see_are_not_shown(tmp_path, status):
     exercise = next(iter(lesson(LESSON).exercises.values()))
     cases = exercise.draw(7)
-    answers = [checks.ask(exercise.reference, case) if case.visible else checks.Answer(None, status, "SECRET")
-               for case in cases]
+    answers = [
+        checks.ask(exercise.reference, case) if case.visible else checks.Answer(None, status, "SECRET")
+        for case in cases
+    ]
     result = checks.judge(exercise, cases, answers)
     judgement = Judgement("exercise", exercise.name, result.points, exercise.points, status, "SECRET", result)
     book = Gradebook.in_folder(tmp_path)
@@ -218,8 +220,10 @@ def test_every_hand_in_has_its_page_and_no_other_stays(book, tmp_path):
     out = tmp_path / "out"
     results.publish(book, out)
     assert {str(path.relative_to(out / "feedback")) for path in (out / "feedback").rglob("*.html")} == {
-        f"Ann Lee/{LESSON}.html", f"Bob/{LESSON}.html", f"Cyd/{LESSON}.html"
-    }  # fmt: skip
+        f"Ann Lee/{LESSON}.html",
+        f"Bob/{LESSON}.html",
+        f"Cyd/{LESSON}.html",
+    }
     entry = next(entry for entry in book.entries() if entry.student == "Bob")
     book.keep_only({(item.student, item.notebook) for item in book.entries() if item is not entry})
     results.publish(book, out)

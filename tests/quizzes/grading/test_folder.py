@@ -155,7 +155,7 @@ def test_what_the_grading_itself_failed_on_is_graded_again_and_keeps_its_verdict
         write(tmp_path / f"class/{student}/03_x.ipynb", answered, lesson=LESSON)
     before = graded(tmp_path / "class", tmp_path / "out")
     gradebook = Gradebook.in_folder(tmp_path / "out")
-    ann = gradebook.entries()[0]                # as after three deaths: questions have their verdicts, exercises none
+    ann = gradebook.entries()[0]  # as after three deaths: questions have their verdicts, exercises none
     ann.verdicts = [verdict for verdict in ann.verdicts if verdict.kind == "question"]
     kept = [verdict.id for verdict in ann.verdicts]
     gradebook.finish(ann, status, ann.max_points)

@@ -48,13 +48,16 @@ def everything(name: str = "first") -> list:
 def test_the_tables_fit_other_databases(dialect):
     statements = [str(CreateTable(table).compile(dialect=dialect)) for table in Base.metadata.sorted_tables]
     assert len(statements) == 6
-    assert not [line for line in statements if "TEXT(" in line]             # PostgreSQL takes no length there
+    assert not [line for line in statements if "TEXT(" in line]  # PostgreSQL takes no length there
     for table in Base.metadata.sorted_tables:
         for column in [*table.primary_key, *(column for index in table.constraints for column in index.columns)]:
             assert getattr(column.type, "length", 0) is not None, f"{table.name}.{column.name} cannot be an index"
-    keys = [sum(4 * (getattr(column.type, "length", 0) or 2) for column in index.columns)
-            for table in Base.metadata.sorted_tables for index in table.constraints]
-    assert max(keys) <= 3072                                     # what MySQL takes in one index, in bytes of utf8mb4
+    keys = [
+        sum(4 * (getattr(column.type, "length", 0) or 2) for column in index.columns)
+        for table in Base.metadata.sorted_tables
+        for index in table.constraints
+    ]
+    assert max(keys) <= 3072  # what MySQL takes in one index, in bytes of utf8mb4
 
 
 def test_the_tables_hold_no_words_of_one_database():
@@ -115,8 +118,12 @@ def test_the_same_content_never_becomes_later(book):
 
 
 def test_what_was_handed_in_elsewhere_stays_unless_it_is_handed_in_again(book):
-    for student, number, notebook, source in [("ann", "03", "old", "a"), ("ann", "04", "other", "b"),
-                                              ("bob", "03", "gone", "a"), ("ann", "03", "new", "b")]:
+    for student, number, notebook, source in [
+        ("ann", "03", "old", "a"),
+        ("ann", "04", "other", "b"),
+        ("bob", "03", "gone", "a"),
+        ("ann", "03", "new", "b"),
+    ]:
         book.finish(book.open(student, number, notebook, "0" * 64, True, source=source), "graded", 1.0)
     book.keep_only({("ann", "new"), ("ann", "other")}, "b")
     assert [item.notebook for item in book.entries()] == ["new", "other", "gone"]
@@ -179,7 +186,7 @@ def test_a_class_file_is_read_and_kept(tmp_path):
     assert group.late == Late(60, 10, 50)
     assert group.rule("03") == Rule(10.0, column="Soft labels (815)")
     assert not group.rule("00").counts
-    assert not group.rule("01").counts                  # the file names lessons, and this is none of them
+    assert not group.rule("01").counts  # the file names lessons, and this is none of them
     assert ClassFile().rule("01").counts
     assert group.due("03") == datetime(2026, 11, 20, 10, tzinfo=UTC)
     assert (group.due("04").hour, group.due("04").minute) == (23, 59)
@@ -212,7 +219,7 @@ def test_a_class_file_that_cannot_be_used_says_why(tmp_path, text, words):
     [
         "name,email,ID\nAnn Lee,ann@example.org,7\n",
         "\ufeffStudent;ID;SIS User ID;SIS Login ID;Section\n    Points Possible;;;;\nAnn Lee;7;;;\n"
-        "\"Student, Test\";9;;;\n",
+        '"Student, Test";9;;;\n',
         "First name\tSurname\tID number\tEmail address\nAnn\tLee\t7\tann@example.org\n",
     ],
     ids=["plain", "Canvas", "Moodle"],
@@ -285,10 +292,13 @@ def test_a_class_file_that_comes_after_the_grading_doubles_nobody(book, tmp_path
     book.keep("class", class_file(tmp_path, TOML).dumps())
     found = grades(book)
     assert [(item.student, item.lesson, item.missing) for item in found] == [
-        ("Ann Lee", "03", False), ("Ann Lee", "04", True), ("Bob", "03", False), ("Bob", "04", True),
+        ("Ann Lee", "03", False),
+        ("Ann Lee", "04", True),
+        ("Bob", "03", False),
+        ("Bob", "04", True),
         ("eve_5", "03", False),
-    ]  # fmt: skip
-    assert of(book, "Bob").days_late == 0               # the extension is the person's, whatever the folder was called
+    ]
+    assert of(book, "Bob").days_late == 0  # the extension is the person's, whatever the folder was called
     page = classpage.page(book)
     assert "Not on the roster</h2><ul><li>eve_5</li></ul>" in page
     assert "<dt>Missing</dt><dd>2 in lesson 04</dd>" in page
@@ -297,13 +307,16 @@ def test_a_class_file_that_comes_after_the_grading_doubles_nobody(book, tmp_path
 def test_of_one_person_under_two_names_the_latest_that_could_be_graded_counts(book, tmp_path):
     hand_in(book, "leeann_4711", everything(), canvas_id="4711")
     hand_in(book, "Lee, Ann", [])
-    for name in ("ann", "Ann@example.org"):             # and two that belong to no lesson
+    for name in ("ann", "Ann@example.org"):  # and two that belong to no lesson
         book.finish(book.open(name, LESSON, f"{name}/x", "x is empty", True), "x is empty", MOST)
         book.finish(book.open(name, "", f"{name}/y", "y is empty", True), "y is empty", 0)
     book.keep("class", class_file(tmp_path, TOML).dumps())
     assert [(item.student, item.lesson) for item in grades(book)][:4] == [
-        ("Ann Lee", ""), ("Ann Lee", ""), ("Ann Lee", "03"), ("Ann Lee", "04"),
-    ]  # fmt: skip
+        ("Ann Lee", ""),
+        ("Ann Lee", ""),
+        ("Ann Lee", "03"),
+        ("Ann Lee", "04"),
+    ]
     grade = of(book, "Ann Lee")
     assert (grade.entry.student, grade.points) == ("Lee, Ann", 0)
     others = "Ann@example.org/x, ann/x, leeann_4711/03_soft_labels.ipynb"
@@ -352,7 +365,7 @@ def test_points_by_hand_stand_beside_the_machines_and_outlive_a_regrade(tmp_path
     assert (item.points, item.verdict.points, item.override.comment) == (1.0, 0.0, "The idea was right.")
     assert f"changed by hand: {first}" in of(book, "Bob").status
     assert (of(book, "Cyd").points, of(book, "Ann Lee").points) == (1, 3.5)
-    again = book.open("Bob", LESSON, "Bob/03_soft_labels.ipynb", "f" * 64, True)          # handed in anew
+    again = book.open("Bob", LESSON, "Bob/03_soft_labels.ipynb", "f" * 64, True)  # handed in anew
     assert again.verdicts == []
     book.finish(again, "not attempted", MOST)
     assert of(book, "Bob").points == 1
@@ -368,7 +381,7 @@ def test_points_by_hand_stay_with_a_person_whose_name_a_class_file_changes(book)
     book.keep("class", ClassFile((Person("Ann Lee", id="4711"), Person("Bob"))).dumps())
     assert (of(book, "Ann Lee").points, len(grades(book))) == (1, 2)
     assert '<th scope="row" class="text">Ann Lee</th>' in classpage.page(book).partition("Changed by hand")[2]
-    for name, points in (("Ann Lee", 0.5), ("leeann_4711", 0.75)):       # the last word counts, under either name
+    for name, points in (("Ann Lee", 0.5), ("leeann_4711", 0.75)):  # the last word counts, under either name
         results.override(book, name, LESSON, first, points, "Looked again.")
         assert of(book, "Ann Lee").points == points
         assert [item.points for item in book.overrides()] == [points]
@@ -387,7 +400,7 @@ def test_points_by_hand_in_a_lesson_that_nobody_was_given_are_one_persons(book):
 
 def test_a_name_from_before_the_class_file_has_the_same_limits(book):
     entry = book.open("leeann_4711", LESSON, "x", "0" * 64, False, canvas_id="4711")
-    book.finish(entry, "not attempted", 5.0)                            # graded without the questions
+    book.finish(entry, "not attempted", 5.0)  # graded without the questions
     book.keep("class", ClassFile((Person("Ann Lee", id="4711"),)).dumps())
     with pytest.raises(ValueError, match="it is worth from 0 to 5"):
         results.override(book, "leeann_4711", LESSON, "lesson", 5.5, "x")

@@ -8,9 +8,19 @@ from quizzes.grading.submission import parse
 from tests.quizzes.grading.class_of_tests import cell, data, lesson_of
 
 NAMES = (
-    "right", "partly", "known", "raising", "stub", "absent", "unparsed", "lost", "derived", "leaning", "undefined",
+    "right",
+    "partly",
+    "known",
+    "raising",
+    "stub",
+    "absent",
+    "unparsed",
+    "lost",
+    "derived",
+    "leaning",
+    "undefined",
     "late",
-)  # fmt: skip
+)
 
 CELLS = (
     """
@@ -36,7 +46,7 @@ CELLS = (
     cell("def late(x):\n    if x.ndim > 1: raise NotImplementedError\n    return 2 * x", "late"),
     'quiz.ask("1", answer="b")',
     'quiz.ask("2", answer="Z")',
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +87,7 @@ def test_what_failed_for_another_reason_is_not_said_to_be_made_by_running_code(f
 @pytest.mark.parametrize(
     ("damage", "honest"),
     [
-        ("torch.set_default_device('meta')", "return 2 * x"),          # nothing can be copied any more
+        ("torch.set_default_device('meta')", "return 2 * x"),  # nothing can be copied any more
         ("torch.mul = torch.add", "return torch.mul(x, 2)"),
         ("Shared.lock.acquire(blocking=False)", "with Shared.lock: return 2 * x"),
     ],
@@ -115,10 +125,12 @@ def test_what_is_known_is_not_judged_again():
     [
         ([("question", "1", "not attempted"), ("exercise", "f", "not attempted")], "not attempted"),
         ([("question", "1", "wrong"), ("exercise", "f", "not attempted")], "graded"),
-        ([("exercise", "f", "passed"), ("exercise", "g", "ran out of time"), ("exercise", "h", "exited")],
-         "graded; g ran out of time; h exited"),
+        (
+            [("exercise", "f", "passed"), ("exercise", "g", "ran out of time"), ("exercise", "h", "exited")],
+            "graded; g ran out of time; h exited",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_status_says_what_went_wrong(statuses, line):
     assert status_of(statuses) == line
 

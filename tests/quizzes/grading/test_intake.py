@@ -79,13 +79,19 @@ def test_other_names_are_left_to_their_folders():
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_the_downloads_of_canvas_and_moodle_are_understood(tmp_path, unpacked):
     downloads = {
-        "canvas": {"leeann_1_10_03_x.ipynb": solved(), "leeann_2_11_03_x.ipynb": data("x = 1", lesson="03"),
-                   "zoe_LATE_3_12_03_x.ipynb": solved(), "max_4_13_report.pdf": b"%PDF"},
-        "moodle": {"Ann Lee_1_assignsubmission_file_/03_x.ipynb": solved(),
-                   "Ann Lee_2_assignsubmission_file_/03_x.ipynb": solved(),
-                   "Zoë_3_assignsubmission_file_03_x.ipynb": solved(),
-                   "Max_4_assignsubmission_onlinetext_/onlinetext.html": b"<p>"},
-    }  # fmt: skip
+        "canvas": {
+            "leeann_1_10_03_x.ipynb": solved(),
+            "leeann_2_11_03_x.ipynb": data("x = 1", lesson="03"),
+            "zoe_LATE_3_12_03_x.ipynb": solved(),
+            "max_4_13_report.pdf": b"%PDF",
+        },
+        "moodle": {
+            "Ann Lee_1_assignsubmission_file_/03_x.ipynb": solved(),
+            "Ann Lee_2_assignsubmission_file_/03_x.ipynb": solved(),
+            "Zoë_3_assignsubmission_file_03_x.ipynb": solved(),
+            "Max_4_assignsubmission_onlinetext_/onlinetext.html": b"<p>",
+        },
+    }
     students = {
         "canvas": ["leeann_1", "leeann_2", "max_4", "zoe_3"],
         "moodle": ["Ann Lee (1)", "Ann Lee (2)", "Max", "Zoë"],
@@ -106,9 +112,12 @@ def test_the_downloads_of_canvas_and_moodle_are_understood(tmp_path, unpacked):
 
 def test_nobody_speaks_for_another(tmp_path):
     members = {
-        "ann/bob_12_34_03_x.ipynb": solved(), "ann/Bob_1_assignsubmission_file_/03_x.ipynb": solved(),
-        "ann/submitted/bob/03_x.ipynb": solved(), "bob/04_x.ipynb": data("x = 1", lesson="04"), "README.txt": b"x",
-    }  # fmt: skip
+        "ann/bob_12_34_03_x.ipynb": solved(),
+        "ann/Bob_1_assignsubmission_file_/03_x.ipynb": solved(),
+        "ann/submitted/bob/03_x.ipynb": solved(),
+        "bob/04_x.ipynb": data("x = 1", lesson="04"),
+        "README.txt": b"x",
+    }
     path = zipped(tmp_path / "class.zip", members)
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "class")
@@ -119,9 +128,14 @@ def test_nobody_speaks_for_another(tmp_path):
 
 
 def test_moodle_numbers_people_anew_in_each_assignment(tmp_path):
-    zipped(tmp_path / "class/lesson03.zip", {"Ann Lee_1_assignsubmission_file_/03_x.ipynb": solved(),
-                                             "Ann Lee_2_assignsubmission_file_/03_x.ipynb": solved(),
-                                             "Bob_3_assignsubmission_file_/03_x.ipynb": solved()})
+    zipped(
+        tmp_path / "class/lesson03.zip",
+        {
+            "Ann Lee_1_assignsubmission_file_/03_x.ipynb": solved(),
+            "Ann Lee_2_assignsubmission_file_/03_x.ipynb": solved(),
+            "Bob_3_assignsubmission_file_/03_x.ipynb": solved(),
+        },
+    )
     zipped(tmp_path / "class/lesson04.zip", {"Bob_7_assignsubmission_file_/04_x.ipynb": data("x", lesson="04")})
     found = taken(tmp_path / "class")
     assert sorted(found) == ["Ann Lee (1)", "Ann Lee (2)", "Bob"]
@@ -139,9 +153,16 @@ def test_a_folder_of_zips_is_one_class(tmp_path):
 
 def test_a_zip_of_folders_and_nbgraders_are_understood(tmp_path):
     for top in ("", "class/", "course/submitted/"):
-        path = zipped(tmp_path / "x.zip", {f"{top}ann/03_x.ipynb": solved(), f"{top}bob/ps1/03_x.ipynb": solved(),
-                                           f"{top}README.txt": b"x", "course.txt": b"x",
-                                           "__MACOSX/ann/._03_x.ipynb": b"x"})
+        path = zipped(
+            tmp_path / "x.zip",
+            {
+                f"{top}ann/03_x.ipynb": solved(),
+                f"{top}bob/ps1/03_x.ipynb": solved(),
+                f"{top}README.txt": b"x",
+                "course.txt": b"x",
+                "__MACOSX/ann/._03_x.ipynb": b"x",
+            },
+        )
         assert sorted(taken(path)) == ["ann", "bob"]
 
 
@@ -149,7 +170,7 @@ def test_nbgraders_time_stamp_says_when(tmp_path):
     write(tmp_path / "submitted/ann/ps1/03_x.ipynb", SOLVED, lesson="03")
     (tmp_path / "submitted/ann/ps1/timestamp.txt").write_text("2026-11-20 10:30:00.5 UTC")
     assert taken(tmp_path)["ann"].handed_in.isoformat() == "2026-11-20T10:30:00.500000+00:00"
-    (tmp_path / "submitted").rename(tmp_path / "class")             # in another layout a student may have written it
+    (tmp_path / "submitted").rename(tmp_path / "class")  # in another layout a student may have written it
     os.utime(tmp_path / "class/ann/ps1/03_x.ipynb", (1e9, 1e9))
     assert taken(tmp_path / "class")["ann"].handed_in.isoformat() == "2001-09-09T01:46:40+00:00"
 
@@ -189,18 +210,27 @@ def test_a_time_stamp_that_is_no_time_is_left_aside(tmp_path, text):
 
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_of_a_download_from_canvas_only_the_mark_is_known(tmp_path, unpacked):
-    root = zipped(tmp_path / "class.zip", {
-        "leeann_LATE_1_10_03_x.ipynb": solved(), "anon_a1B2c_11_03_x.ipynb": solved(),
-        "anon_LATE_Zz9y8_12_03_x.ipynb": solved(), "Bob_3_assignsubmission_file_03_x.ipynb": solved(),
-    })  # fmt: skip
+    root = zipped(
+        tmp_path / "class.zip",
+        {
+            "leeann_LATE_1_10_03_x.ipynb": solved(),
+            "anon_a1B2c_11_03_x.ipynb": solved(),
+            "anon_LATE_Zz9y8_12_03_x.ipynb": solved(),
+            "Bob_3_assignsubmission_file_03_x.ipynb": solved(),
+        },
+    )
     if unpacked:
         with zipfile.ZipFile(root) as archive:
             archive.extractall(tmp_path / "class")
         root = tmp_path / "class"
     found = taken(root)
     known = {student: (item.handed_in is not None, item.late) for student, item in found.items()}
-    assert known == {"leeann_1": (False, True), "anon_a1B2c": (False, False), "anon_Zz9y8": (False, True),
-                     "Bob": (True, False)}  # fmt: skip
+    assert known == {
+        "leeann_1": (False, True),
+        "anon_a1B2c": (False, False),
+        "anon_Zz9y8": (False, True),
+        "Bob": (True, False),
+    }
 
 
 def test_a_broken_zip_makes_no_lesson(tmp_path):
@@ -228,10 +258,16 @@ def test_a_student_may_hand_in_a_zip(tmp_path):
 
 
 def test_a_zip_cannot_reach_out_of_its_place(tmp_path):
-    path = zipped(tmp_path / "a/b/class.zip", {
-        "../../evil/03_x.ipynb": solved(), "/etc/03_x.ipynb": solved(), "..\\..\\win\\03_x.ipynb": solved(),
-        "C:/ann/03_x.ipynb": solved(), "..": b"x",
-    })  # fmt: skip
+    path = zipped(
+        tmp_path / "a/b/class.zip",
+        {
+            "../../evil/03_x.ipynb": solved(),
+            "/etc/03_x.ipynb": solved(),
+            "..\\..\\win\\03_x.ipynb": solved(),
+            "C:/ann/03_x.ipynb": solved(),
+            "..": b"x",
+        },
+    )
     before = sorted(tmp_path.rglob("*"))
     assert sorted(taken(path)) == ["C:", "etc", "evil", "win"]
     assert sorted(tmp_path.rglob("*")) == before
@@ -303,9 +339,26 @@ def test_damaged_members_cost_only_themselves(tmp_path, harm):
 
 
 @pytest.mark.parametrize(
-    "name", ["Ann Lee", "Zoë O'Hara 🙂", "a.b.c", "..", ".", "../../x", "a/b", "CON", "x" * 300, "", "é" * 200, "=1+1",
-             "<script>", "trailing. ", "\u202egnp.exe", "\ud800"],
-)  # fmt: skip
+    "name",
+    [
+        "Ann Lee",
+        "Zoë O'Hara 🙂",
+        "a.b.c",
+        "..",
+        ".",
+        "../../x",
+        "a/b",
+        "CON",
+        "x" * 300,
+        "",
+        "é" * 200,
+        "=1+1",
+        "<script>",
+        "trailing. ",
+        "\u202egnp.exe",
+        "\ud800",
+    ],
+)
 def test_any_name_gives_a_folder_of_its_own(tmp_path, name):
     folder = folder_name(name)
     assert folder
@@ -355,7 +408,7 @@ def test_a_roster_brings_a_students_names_together(tmp_path):
     write(tmp_path / "class/bobray/03_x.ipynb", SOLVED, lesson="03")
     found = taken(tmp_path / "class", who=group.name_of)
     assert [item.lesson for item in found["Ann Lee"]] == ["01", "03", "04"]
-    assert list(found) == ["Ann Lee", "bobray"]                     # two people fit: neither is taken
+    assert list(found) == ["Ann Lee", "bobray"]  # two people fit: neither is taken
 
 
 # Which of several counts.
@@ -402,7 +455,7 @@ def test_other_formats_say_so(version):
 def as_saved(program: str) -> bytes:
     """The same notebook as different programs save it."""
     made = notebook("import torch", SOLVED, "quiz.ask('1', answer='B')", lesson="03")
-    if program == "colab":                  # metadata of its own, format 4.0, and course metadata lost
+    if program == "colab":  # metadata of its own, format 4.0, and course metadata lost
         made |= {"nbformat_minor": 0, "metadata": {"colab": {"provenance": []}, "kernelspec": {"name": "python3"}}}
         for item in made["cells"]:
             item["metadata"] = {"id": "a1B2", "colab": {"base_uri": "https://localhost/"}, "outputId": "x"}
@@ -464,13 +517,16 @@ def test_line_ends_and_encodings_do_not_matter(content):
 @pytest.mark.parametrize(
     "cells",
     [
-        ("import torch", SOLVED["source"]),                                            # split, without its mark
-        ("%matplotlib inline\n!pip install x\n" + SOLVED["source"] + "\nquiz.check(soften)",),             # merged
-        (SOLVED, STUB), (STUB, SOLVED), (STUB, STUB, SOLVED["source"]), (SOLVED, SOLVED),                   # copied
-        ("quiz.check(soften)", SOLVED, "def helper(): pass"),                                            # reordered
+        ("import torch", SOLVED["source"]),  # split, without its mark
+        ("%matplotlib inline\n!pip install x\n" + SOLVED["source"] + "\nquiz.check(soften)",),  # merged
+        (SOLVED, STUB),
+        (STUB, SOLVED),
+        (STUB, STUB, SOLVED["source"]),
+        (SOLVED, SOLVED),  # copied
+        ("quiz.check(soften)", SOLVED, "def helper(): pass"),  # reordered
         (cell("%%time\n" + SOLVED["source"], "soften"),),
     ],
-)  # fmt: skip
+)
 def test_cells_split_merged_copied_and_reordered_still_answer(cells):
     submission = parse(data(*cells, lesson="03"))
     assert submission.missing("soften") is None
@@ -479,8 +535,16 @@ def test_cells_split_merged_copied_and_reordered_still_answer(cells):
 
 def test_whatever_stands_for_a_notebook_gets_a_status(tmp_path):
     root = tmp_path / "class"
-    contents = {"empty": b"", "truncated": solved()[:-40], "text": b"Dear teacher", "list": b"[]", "null": b"null",
-                "bytes": bytes(range(256)), "deep": b"[" * 100_000, "cells": b'{"cells": {}}'}  # fmt: skip
+    contents = {
+        "empty": b"",
+        "truncated": solved()[:-40],
+        "text": b"Dear teacher",
+        "list": b"[]",
+        "null": b"null",
+        "bytes": bytes(range(256)),
+        "deep": b"[" * 100_000,
+        "cells": b'{"cells": {}}',
+    }
     for student, content in contents.items():
         (root / student).mkdir(parents=True)
         (root / student / "03_x.ipynb").write_bytes(content)
@@ -504,14 +568,36 @@ def test_whatever_stands_for_a_notebook_gets_a_status(tmp_path):
     found = taken(root)
     said = {student: item.problem for student, item in found.items()}
     assert {student for student, problem in said.items() if not problem} == {"fine", "deeper", "flat"}
-    assert set(said) == {*contents, "folder", "pipe", "link", "loop", "huge", "nothing", "linked", "fine", "deeper",
-                         "hidden", "flat"}  # fmt: skip
+    assert set(said) == {
+        *contents,
+        "folder",
+        "pipe",
+        "link",
+        "loop",
+        "huge",
+        "nothing",
+        "linked",
+        "fine",
+        "deeper",
+        "hidden",
+        "flat",
+    }
     for student, words in {
-        "empty": "is empty", "truncated": "cut off", "text": "not JSON", "list": "not an object", "deep": "not JSON",
-        "cells": "no cells", "folder": "is not a file", "pipe": "is not a file", "link": "is a link, not a file",
-        "loop": "is a link", "huge": "has 200 MB; at most 50 are read", "nothing": "no notebook handed in",
-        "linked": "is a link, not a folder", "hidden": "no notebook handed in",
-    }.items():  # fmt: skip
+        "empty": "is empty",
+        "truncated": "cut off",
+        "text": "not JSON",
+        "list": "not an object",
+        "deep": "not JSON",
+        "cells": "no cells",
+        "folder": "is not a file",
+        "pipe": "is not a file",
+        "link": "is a link, not a file",
+        "loop": "is a link",
+        "huge": "has 200 MB; at most 50 are read",
+        "nothing": "no notebook handed in",
+        "linked": "is a link, not a folder",
+        "hidden": "no notebook handed in",
+    }.items():
         assert words in said[student]
     assert {item.lesson for student, item in found.items() if student in contents} == {"03"}
 

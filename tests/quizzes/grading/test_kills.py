@@ -18,18 +18,37 @@ from tests.quizzes.grading import generated
 from tests.quizzes.grading.inprocess import InProcess
 
 SEED = 11
-COLUMNS = ("kind", "item", "points", "max_points", "status", "detail", "mistake", "groups_right", "groups", "call",
-           "expected", "got")
+COLUMNS = (
+    "kind",
+    "item",
+    "points",
+    "max_points",
+    "status",
+    "detail",
+    "mistake",
+    "groups_right",
+    "groups",
+    "call",
+    "expected",
+    "got",
+)
 
 
 def contents(out) -> list[tuple]:
     """Every entry and verdict but the times and the order in which they were made."""
     gradebook = Gradebook.in_folder(out)
     found = [
-        (entry.student, entry.lesson, entry.notebook, entry.points, entry.max_points, entry.status,
-         *sorted(tuple(getattr(verdict, name) for name in COLUMNS) for verdict in entry.verdicts))
+        (
+            entry.student,
+            entry.lesson,
+            entry.notebook,
+            entry.points,
+            entry.max_points,
+            entry.status,
+            *sorted(tuple(getattr(verdict, name) for name in COLUMNS) for verdict in entry.verdicts),
+        )
         for entry in gradebook.entries()
-    ]  # fmt: skip
+    ]
     gradebook.close()
     return found
 

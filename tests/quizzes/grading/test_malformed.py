@@ -21,8 +21,8 @@ from quizzes.grading.names import Place, folder_name, place
 from quizzes.grading.submission import Unreadable
 from tests.quizzes.grading.class_of_tests import cell, data
 
-SECONDS = 10                                # of CPU for one input; far more than any takes
-FEW, MANY = 100, 1_000                      # inputs of each of eleven kinds: 1,100 and 11,000
+SECONDS = 10  # of CPU for one input; far more than any takes
+FEW, MANY = 100, 1_000  # inputs of each of eleven kinds: 1,100 and 11,000
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -30,20 +30,73 @@ json_values = st.recursive(
     max_leaves=12,
 )
 WORDS = (
-    "def soften(logits, T):", "\n", "\n    ", "    ", "return", "x", "1", "(", ")", "[", "]", "{", "}", ":", ",", "=",
-    "lambda", "class A:", "@a", "import torch", "from", "raise NotImplementedError", '"', "'", '"""', "f'", "\\", "#",
-    "%time ", "!ls ", "%%bash\n", "%%time\n", "?", "quiz.ask('1', answer='B')", "quiz.ask(", "async ", "await ", "try:",
-    "except:", "match x:", "case _:", "\x00", "\x0c", "\r", "\ud800", "\u2028", "é", "∑", "0x", "1e999", "...", "*",
+    "def soften(logits, T):",
+    "\n",
+    "\n    ",
+    "    ",
+    "return",
+    "x",
+    "1",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    ",",
+    "=",
+    "lambda",
+    "class A:",
+    "@a",
+    "import torch",
+    "from",
+    "raise NotImplementedError",
+    '"',
+    "'",
+    '"""',
+    "f'",
+    "\\",
+    "#",
+    "%time ",
+    "!ls ",
+    "%%bash\n",
+    "%%time\n",
+    "?",
+    "quiz.ask('1', answer='B')",
+    "quiz.ask(",
+    "async ",
+    "await ",
+    "try:",
+    "except:",
+    "match x:",
+    "case _:",
+    "\x00",
+    "\x0c",
+    "\r",
+    "\ud800",
+    "\u2028",
+    "é",
+    "∑",
+    "0x",
+    "1e999",
+    "...",
+    "*",
     ":=",
-)  # fmt: skip
+)
 sources = st.lists(st.sampled_from(WORDS), max_size=60).map("".join)
 repeated = st.tuples(st.sampled_from(WORDS), st.integers(1, 3_000)).map(lambda pair: pair[0] * pair[1])
 cells = st.fixed_dictionaries(
-    {"cell_type": st.sampled_from(["code", "code", "code", "markdown", "raw"]) | json_values,
-     "source": sources | st.lists(sources, max_size=3) | json_values},
-    optional={"metadata": st.fixed_dictionaries({"exercise": st.just("soften") | json_values}) | json_values,
-              "outputs": json_values, "id": json_values},
-)  # fmt: skip
+    {
+        "cell_type": st.sampled_from(["code", "code", "code", "markdown", "raw"]) | json_values,
+        "source": sources | st.lists(sources, max_size=3) | json_values,
+    },
+    optional={
+        "metadata": st.fixed_dictionaries({"exercise": st.just("soften") | json_values}) | json_values,
+        "outputs": json_values,
+        "id": json_values,
+    },
+)
 notebooks = st.fixed_dictionaries(
     {"nbformat": st.just(4) | json_values, "cells": st.lists(cells | json_values, max_size=5) | json_values},
     optional={"metadata": st.fixed_dictionaries({"course": json_values}) | json_values, "nbformat_minor": json_values},
@@ -140,8 +193,10 @@ def read_answer(content: bytes) -> list[str]:
         values = wire.unpack_values(content)
     except ValueError as error:
         return [str(error) if str(error).startswith("malformed") else ""]
-    return ["values", *("value" if isinstance(item, torch.Tensor | int | float | str | None) else ""
-                        for item in values.values())]  # fmt: skip
+    return [
+        "values",
+        *("value" if isinstance(item, torch.Tensor | int | float | str | None) else "" for item in values.values()),
+    ]
 
 
 def read_name(name: str) -> list[str]:
@@ -158,11 +213,16 @@ def framed(header: bytes, body: bytes) -> bytes:
 
 tensor_headers = st.dictionaries(
     st.text(max_size=5),
-    st.fixed_dictionaries({"dtype": st.sampled_from(["F32", "F64", "I64", "BOOL", "F8_E4M3", "X", ""]) | json_values,
-                           "shape": st.lists(st.integers(-2, 2**62), max_size=3) | json_values,
-                           "data_offsets": st.lists(st.integers(-2, 2**62), min_size=2, max_size=2) | json_values})
-    | json_values, max_size=3,
-)  # fmt: skip
+    st.fixed_dictionaries(
+        {
+            "dtype": st.sampled_from(["F32", "F64", "I64", "BOOL", "F8_E4M3", "X", ""]) | json_values,
+            "shape": st.lists(st.integers(-2, 2**62), max_size=3) | json_values,
+            "data_offsets": st.lists(st.integers(-2, 2**62), min_size=2, max_size=2) | json_values,
+        }
+    )
+    | json_values,
+    max_size=3,
+)
 PIECES = ["ann", "_", "1", "LATE", "/", "..", "assignsubmission", "file", ".ipynb"]
 as_json = json.JSONEncoder(ensure_ascii=True).encode
 KINDS = {
@@ -170,22 +230,29 @@ KINDS = {
     "JSON as a notebook": (json_values.map(lambda value: as_json(value).encode()), read_notebook),
     "almost a notebook": (notebooks.map(lambda value: as_json(value).encode()), read_notebook),
     "a damaged notebook": (damaged(GOOD), read_notebook),
-    "a notebook of no Python": ((sources | repeated).map(lambda text: data({**cell(""), "source": text}, lesson="03")),
-                                read_notebook),
+    "a notebook of no Python": (
+        (sources | repeated).map(lambda text: data({**cell(""), "source": text}, lesson="03")),
+        read_notebook,
+    ),
     "a notebook in another encoding": (
         st.tuples(sources, st.sampled_from(["utf-16", "utf-32", "latin-1", "utf-7", "cp037", "shift_jis"])).map(
             lambda pair: json.dumps({"nbformat": 4, "cells": [cell(pair[0])]}, ensure_ascii=False).encode(
-                pair[1], "replace")), read_notebook),
+                pair[1], "replace"
+            )
+        ),
+        read_notebook,
+    ),
     "a damaged zip": (damaged(a_zip()), read_zip),
     "bytes as a student's zip": (st.binary(max_size=300) | damaged(a_zip()), read_own_zip),
     "a name": (st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=12).map("".join), read_name),
     "a damaged answer": (st.binary(max_size=200) | damaged(ANSWER), read_answer),
     "an answer of lies": (
         st.tuples(json_values, tensor_headers, st.binary(max_size=64)).map(
-            lambda three: framed(as_json(three[0]).encode(), framed(as_json(three[1]).encode(), three[2]))),
+            lambda three: framed(as_json(three[0]).encode(), framed(as_json(three[1]).encode(), three[2]))
+        ),
         read_answer,
     ),
-}  # fmt: skip
+}
 
 
 def hold(kind: str, examples: int) -> None:
@@ -196,7 +263,7 @@ def hold(kind: str, examples: int) -> None:
     @given(strategy)
     def each(made):
         with in_time():
-            assert all(read(made))              # a status each
+            assert all(read(made))  # a status each
 
     each()
 
@@ -230,13 +297,24 @@ def test_json_that_would_be_an_object_of_millions_is_refused_in_time():
 @pytest.mark.parametrize(
     "source",
     [
-        "x = 1\n" * 16_000, "x = lambda: 0\n" * 7_000, "def f(): 0\n" * 9_000, "x = 1; " * 14_000,
-        "@a\n" * 30_000 + "def f(): 0", "!a\n" + "," * 90_000, "!a\n" * 40 + "x = 1\n" * 800, " " * 99_000 + "%",
-        "=" * 99_000 + "!", "%%time\n" * 14_000, "x = " + "1 + " * 24_000 + "1", "a" + ".b" * 49_000,
-        "a < " * 24_000 + "a", "!a\n" + "\\\n" * 40_000, "x?" * 49_000,
+        "x = 1\n" * 16_000,
+        "x = lambda: 0\n" * 7_000,
+        "def f(): 0\n" * 9_000,
+        "x = 1; " * 14_000,
+        "@a\n" * 30_000 + "def f(): 0",
+        "!a\n" + "," * 90_000,
+        "!a\n" * 40 + "x = 1\n" * 800,
+        " " * 99_000 + "%",
+        "=" * 99_000 + "!",
+        "%%time\n" * 14_000,
+        "x = " + "1 + " * 24_000 + "1",
+        "a" + ".b" * 49_000,
+        "a < " * 24_000 + "a",
+        "!a\n" + "\\\n" * 40_000,
+        "x?" * 49_000,
     ],
     ids=lambda source: source[:12],
-)  # fmt: skip
+)
 def test_no_cell_takes_long_to_read(source):
     with in_time():
         assert all(read_notebook(data({**cell(""), "source": source}, lesson="03")))

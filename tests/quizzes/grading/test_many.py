@@ -16,8 +16,14 @@ from tests.quizzes.grading import generated
 
 pytestmark = pytest.mark.needs("bwrap")
 SEED, MEGABYTE = 11, 2**20
-WORDS = {"right": "graded", "partly": "graded", "raises": "raised", "exits": "exited", "eats": "ran out of memory",
-         "loops": "ran out of time"}
+WORDS = {
+    "right": "graded",
+    "partly": "graded",
+    "raises": "raised",
+    "exits": "exited",
+    "eats": "ran out of memory",
+    "loops": "ran out of time",
+}
 
 
 class Peak:

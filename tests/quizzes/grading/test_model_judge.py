@@ -20,9 +20,13 @@ from tests.quizzes import onnx_models
 from tests.quizzes.grading import naive
 from tests.quizzes.test_onnx_check import FAULTS
 
-LIMITS = Limits(cpu_seconds=0.1, wall_seconds=2, memory_bytes=300 * 2**20)       # twelve times as much, twice as much
-TEXTS = {"The striker scored twice in the final match.": 3, "Shares fell sharply on the stock market.": 0,
-         "The singer wins an award for her album.": 1, "Parliament votes on the budget tomorrow.": 2}
+LIMITS = Limits(cpu_seconds=0.1, wall_seconds=2, memory_bytes=300 * 2**20)  # twelve times as much, twice as much
+TEXTS = {
+    "The striker scored twice in the final match.": 3,
+    "Shares fell sharply on the stock market.": 0,
+    "The singer wins an award for her album.": 1,
+    "Parliament votes on the budget tomorrow.": 2,
+}
 ROWS = [Sentence(text, topic, number) for number, (text, topic) in enumerate(TEXTS.items())] * 20
 PAIRS = [Pair("seven", "sept"), Pair("seven seven seven seven", "sept sept sept sept"), Pair("nineteen", "dix-neuf")]
 TOPICS = HandIn("topics_model", "topics", 6, 1, "", (Tier("gold", 700_000, 0.9, 1.0), Tier("bronze", 10**6, 0.5, 0.5)))
@@ -44,8 +48,10 @@ def handed(**models) -> Submission:
     """A submission with these files."""
     files = model_tasks.Topics.files + model_tasks.Translator.files
     names = dict(zip(("topics", "encoder", "decoder"), files, strict=True))
-    found = {names[name]: data if isinstance(data, bytes | str) else data.SerializeToString()
-             for name, data in models.items()}
+    found = {
+        names[name]: data if isinstance(data, bytes | str) else data.SerializeToString()
+        for name, data in models.items()
+    }
     return Submission("0" * 64).with_models(found)
 
 
@@ -79,10 +85,11 @@ def test_a_larger_model_gets_a_lower_tier(walls):
 
 
 def test_a_model_that_knows_little_gets_none(walls):
-    found = judged(walls, topics=onnx_models.classifier())          # always the first topic, right one time in four
+    found = judged(walls, topics=onnx_models.classifier())  # always the first topic, right one time in four
     assert (found.status, found.points, found.measured.quality) == ("no tier", 0, 0.25)
     assert TOPICS.lacks(TOPICS.tiers[1], found.measured) == [
-        "the quality must be at least 50.0% of the teacher's accuracy, and it is 25.0% of the teacher's accuracy"]
+        "the quality must be at least 50.0% of the teacher's accuracy, and it is 25.0% of the teacher's accuracy"
+    ]
 
 
 def test_a_translator_is_judged_by_what_it_writes(sandbox):
@@ -129,8 +136,11 @@ def test_an_oversized_or_unreadable_file_is_refused_before_it_is_sent(walls):
     ],
 )
 def test_what_fails_when_it_runs_says_so(walls, monkeypatch, fault, status, words):
-    monkeypatch.setattr(model_tasks.Topics, "sample", lambda self: {
-        name: numpy.ones((2, 3), numpy.int64) for name in ("input_ids", "attention_mask")})
+    monkeypatch.setattr(
+        model_tasks.Topics,
+        "sample",
+        lambda self: {name: numpy.ones((2, 3), numpy.int64) for name in ("input_ids", "attention_mask")},
+    )
     found = judged(walls, topics=onnx_models.bad(fault))
     assert (found.status, found.points) == (status, 0), found.detail
     assert words in found.detail
@@ -252,8 +262,10 @@ def test_no_label_and_no_text_ever_goes_in():
     sent = []
     for topic, french in ((0, "sept"), (4, "huit")):
         rows = [Sentence(row.text, topic, row.document) for row in ROWS]
-        for judge, hand_in in ((ModelJudge(7, Says(OPENED, OPENED, OPENED), LIMITS, tuple(rows)), TOPICS),
-                               (ModelJudge(7, Says(OPENED, OPENED, OPENED), LIMITS), TRANSLATOR)):
+        for judge, hand_in in (
+            (ModelJudge(7, Says(OPENED, OPENED, OPENED), LIMITS, tuple(rows)), TOPICS),
+            (ModelJudge(7, Says(OPENED, OPENED, OPENED), LIMITS), TRANSLATOR),
+        ):
             model_tasks.Translator.rows = lambda self, seed, texts=None, french=french: [Pair("seven", french)]
             judge.judge(hand_in, handed(topics=b"x", encoder=b"x", decoder=b"x"))
             sent.append(judge.sandbox.asked)

@@ -26,10 +26,15 @@ def test_two_processes_give_the_verdicts_of_one(tmp_path):
         gradebook = Gradebook.in_folder(tmp_path / f"out{workers}")
         grader = Grader(5, Bubblewrap(), Limits(), questions_count=False, texts=rows)
         folder.grade(tmp_path / "class", gradebook, grader, schedule=Processes(grader, workers))
-        found.append({
-            entry.student: [(item.item, item.status, item.points, item.model and (item.model.bytes, item.model.quality))
-                            for item in entry.verdicts] for entry in gradebook.entries()
-        })  # fmt: skip
+        found.append(
+            {
+                entry.student: [
+                    (item.item, item.status, item.points, item.model and (item.model.bytes, item.model.quality))
+                    for item in entry.verdicts
+                ]
+                for entry in gradebook.entries()
+            }
+        )
         gradebook.close()
         grader.sandbox.close()
     assert found[0] == found[1]

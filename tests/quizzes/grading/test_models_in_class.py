@@ -41,25 +41,38 @@ def graded(place, out, sandbox, texts=()) -> tuple[Gradebook, list[str]]:
 def verdicts(gradebook) -> dict[str, tuple]:
     """By student: the hand-in's status and points, and the lesson's points."""
     return {
-        entry.student: next((item.status, item.points, entry.points) for item in entry.verdicts
-                            if item.item == "topics_model")
+        entry.student: next(
+            (item.status, item.points, entry.points) for item in entry.verdicts if item.item == "topics_model"
+        )
         for entry in gradebook.entries()
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.needs("bwrap")
 def test_a_class_is_graded_and_a_bad_model_costs_only_its_own_points(walls, tmp_path):
     place = tmp_path / "class"
     knows_nothing = onnx_models.classifier().SerializeToString()
-    for name, model in (("ann", good()), ("bob", good(200_000)), ("cyd", onnx_models.endless()), ("dan", None),
-                        ("eve", onnx_models.bad("external_data")), ("fay", knows_nothing), ("gus", None)):
+    for name, model in (
+        ("ann", good()),
+        ("bob", good(200_000)),
+        ("cyd", onnx_models.endless()),
+        ("dan", None),
+        ("eve", onnx_models.bad("external_data")),
+        ("fay", knows_nothing),
+        ("gus", None),
+    ):
         student(place, name, model)
     (place / "gus" / "18_topics.onnx").symlink_to(place / "ann" / "18_topics.onnx")
     gradebook, _ = graded(place, tmp_path / "out", walls)
     assert verdicts(gradebook) == {
-        "ann": ("gold", 6, 9), "bob": ("bronze", 3, 6), "cyd": ("ran out of time", 0, 3),
-        "dan": ("not attempted", 0, 3), "eve": ("refused", 0, 3), "fay": ("no tier", 0, 3), "gus": ("refused", 0, 3),
-    }  # fmt: skip
+        "ann": ("gold", 6, 9),
+        "bob": ("bronze", 3, 6),
+        "cyd": ("ran out of time", 0, 3),
+        "dan": ("not attempted", 0, 3),
+        "eve": ("refused", 0, 3),
+        "fay": ("no tier", 0, 3),
+        "gus": ("refused", 0, 3),
+    }
     statuses = {entry.student: entry.status for entry in gradebook.entries()}
     assert statuses["ann"] == "graded; topics_model gold"
     assert statuses["dan"] == "graded"
@@ -120,12 +133,22 @@ def test_a_model_is_found_wherever_its_notebook_came_from(tmp_path):
         archive.writestr("mine/other.onnx", b"7")
     (tmp_path / "zipped/ann").mkdir(parents=True)
     (tmp_path / "zipped/ann/mine.zip").write_bytes(packed.getvalue())
-    found = {path.name: next(iter(models_of(path).values())) for path in tmp_path.iterdir()
-             if path.name not in ("bank", "cache", "course-data")}
+    found = {
+        path.name: next(iter(models_of(path).values()))
+        for path in tmp_path.iterdir()
+        if path.name not in ("bank", "cache", "course-data")
+    }
     assert found == {
-        name: {"18_topics.onnx": content} for name, content in (
-            ("plain", b"1"), ("numbered", b"2"), ("nbgrader", b"3"), ("deep", b"4"), ("canvas", b"5"), ("zipped", b"6"))
-    }  # fmt: skip
+        name: {"18_topics.onnx": content}
+        for name, content in (
+            ("plain", b"1"),
+            ("numbered", b"2"),
+            ("nbgrader", b"3"),
+            ("deep", b"4"),
+            ("canvas", b"5"),
+            ("zipped", b"6"),
+        )
+    }
 
 
 def test_of_several_the_one_beside_the_notebook_counts_then_the_shortest_name(tmp_path):
@@ -144,8 +167,10 @@ OTHERS = ("18_topics.onnx.zip", "topics.onnx", "18_topics_final.onnx", "118_topi
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_names_are_not_models(name, tmp_path):
     student(tmp_path, "ann", b"x", name)
-    assert not any(hand_in.submission and hand_in.submission.models
-                   for hand_in in hand_ins("ann", intake.students(tmp_path)["ann"]))
+    assert not any(
+        hand_in.submission and hand_in.submission.models
+        for hand_in in hand_ins("ann", intake.students(tmp_path)["ann"])
+    )
 
 
 def test_a_zip_bomb_is_not_unpacked(tmp_path):
@@ -161,7 +186,8 @@ def test_a_model_without_a_notebook_is_named(tmp_path):
     (tmp_path / "ann").mkdir()
     (tmp_path / "ann/18_topics.onnx").write_bytes(b"x")
     assert hand_ins("ann", intake.students(tmp_path)["ann"])[0].problem == (
-        "no notebook handed in; there is 18_topics.onnx")
+        "no notebook handed in; there is 18_topics.onnx"
+    )
 
 
 # What people read.
@@ -198,8 +224,11 @@ def test_the_feedback_page_shows_tier_bytes_quality_and_throughput(published):
 
 def test_what_a_model_says_of_hidden_data_is_not_shown(plain, tmp_path, monkeypatch):
     student(tmp_path / "class", "ann", onnx_models.bad("small_vocabulary_for_rare_words"))
-    monkeypatch.setattr(model_tasks.Topics, "sample", lambda self: {
-        name: onnx_models.numpy.ones((2, 3), int) for name in ("input_ids", "attention_mask")})
+    monkeypatch.setattr(
+        model_tasks.Topics,
+        "sample",
+        lambda self: {name: onnx_models.numpy.ones((2, 3), int) for name in ("input_ids", "attention_mask")},
+    )
     gradebook, _ = graded(tmp_path / "class", tmp_path / "out", plain)
     publish(gradebook, tmp_path / "out")
     assert "out of data bounds" in gradebook.entries()[0].verdicts[0].detail + gradebook.entries()[0].verdicts[1].detail
@@ -210,16 +239,17 @@ def test_the_leaderboard_ranks_by_tier_then_bytes_and_equals_share_a_place(publi
     gradebook, out = published
     (board,) = boards(gradebook)
     assert [row.cells[:4] for row in board.rows] == [
-        ("1", "abe", "gold", f"{len(good()):,}"), ("1", "ann", "gold", f"{len(good()):,}"),
+        ("1", "abe", "gold", f"{len(good()):,}"),
+        ("1", "ann", "gold", f"{len(good()):,}"),
         ("3", "bob", "bronze", f"{len(good(200_000)):,}"),
-    ]  # fmt: skip
+    ]
     page, report = (out / "leaderboard.html").read_text(), (out / "report.html").read_text()
     for shown in (page, report):
         assert shown.index("abe") < shown.index("ann") < shown.index("bob")
         assert f'<td class="n">{len(good()):,}</td>' in shown
     assert "cyd" not in page
     assert 'href="leaderboard.html"' in report
-    assert "gold: 2" not in report                                      # a tier is nothing that went wrong
+    assert "gold: 2" not in report  # a tier is nothing that went wrong
     assert "refused: 1" in report
     shown = run.invoke(cli.app, ["leaderboard", str(out)])
     assert shown.exit_code == 0, shown.output
@@ -303,12 +333,19 @@ def test_the_notebook_and_the_grader_give_one_verdict(tmp_path, plain):
     theirs = next(item.model for item in gradebook.entries()[0].verdicts if item.model)
     mine = lesson(LESSON).hand_in("topics_model", folder=str(tmp_path / "class/ann")).measured
     assert (mine.bytes, mine.quality, mine.low, mine.high, mine.kept) == (
-        theirs.bytes, theirs.quality, theirs.low, theirs.high, theirs.kept)
+        theirs.bytes,
+        theirs.quality,
+        theirs.low,
+        theirs.high,
+        theirs.kept,
+    )
 
 
 def test_texts_of_the_instructor_take_the_place_of_the_honour_split(tmp_path):
-    for topic, text in (("sport", "The striker scored twice in the final match."),
-                        ("business", "Shares fell sharply on the stock market today.")):
+    for topic, text in (
+        ("sport", "The striker scored twice in the final match."),
+        ("business", "Shares fell sharply on the stock market today."),
+    ):
         (tmp_path / "texts" / topic).mkdir(parents=True)
         (tmp_path / "texts" / topic / "one.txt").write_text(text)
     student(tmp_path / "class", "ann", good())

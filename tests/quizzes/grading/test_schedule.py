@@ -38,11 +38,19 @@ def grades(submissions, out, judges, report=lambda *_: None) -> list[tuple]:
     gradebook = Gradebook.in_folder(out)
     folder.grade(submissions, gradebook, Grader(SEED, InProcess()), report, judges)
     found = [
-        (entry.student, entry.lesson, entry.points, entry.max_points, entry.status,
-         tuple((item.kind, item.item, item.points, item.status, item.detail, item.call, item.got)
-               for item in entry.verdicts))
+        (
+            entry.student,
+            entry.lesson,
+            entry.points,
+            entry.max_points,
+            entry.status,
+            tuple(
+                (item.kind, item.item, item.points, item.status, item.detail, item.call, item.got)
+                for item in entry.verdicts
+            ),
+        )
         for entry in gradebook.entries()
-    ]  # fmt: skip
+    ]
     gradebook.close()
     for _, _, _, _, status, verdicts in found:
         assert status
@@ -123,7 +131,7 @@ def test_several_submissions_that_end_every_process_can_be_tried_again(tmp_path,
     deadly = cell(f"import os\ndef {name}(*_):\n    os._exit(1)", name)
     for student in ("ann", "bob", "cyd"):
         write(tmp_path / "class" / student / "03_x.ipynb", *cells, deadly, lesson="03")
-    generated.hand_in(tmp_path / "class", 1, "right")           # somebody in between, whom the processes survive
+    generated.hand_in(tmp_path / "class", 1, "right")  # somebody in between, whom the processes survive
     for _ in range(2):
         *found, _ = grades(tmp_path / "class", tmp_path / "out", Processes(Grader(SEED, InProcess()), 1))
         assert [row[4] for row in found] == [LOST] * 3

@@ -51,10 +51,18 @@ def test_imports_definitions_and_literals_are_taken_and_nothing_else():
         )
     )
     assert [source.split("\n")[0] for source in sources(found)] == [
-        "import torch, math", "from quizzes import lesson", "STEPS, LEVELS = 255, 256", "STEPS = 2**8 - 1",
-        "Pair = tuple[int, float]", "half: float = -0.5",
-        'table = {"a": (1, [2])}', "square = lambda x: x * x", "try:", "class Layer: pass", "def helper(x): return x",
-    ]  # fmt: skip
+        "import torch, math",
+        "from quizzes import lesson",
+        "STEPS, LEVELS = 255, 256",
+        "STEPS = 2**8 - 1",
+        "Pair = tuple[int, float]",
+        "half: float = -0.5",
+        'table = {"a": (1, [2])}',
+        "square = lambda x: x * x",
+        "try:",
+        "class Layer: pass",
+        "def helper(x): return x",
+    ]
     assert {"quiz", "big", "first", "second", "i"} <= found.left_out
     assert "LEVELS" not in found.left_out
 
@@ -138,11 +146,16 @@ def test_cells_in_other_languages_are_passed_over():
 def test_answers_are_read_as_literals():
     found = parse(
         data(
-            'quiz.ask("1", answer="B"); quiz.ask("2", answer=...)', "quiz.ask('3', 'a')",
-            'quiz.ask("4", answer=best())', '# quiz.ask("5", answer="A")', "quiz.ask('1', answer='C')",
-            'quiz.ask(answer="D", id="6")', "quiz.ask()", "ask('7', answer='A')",
+            'quiz.ask("1", answer="B"); quiz.ask("2", answer=...)',
+            "quiz.ask('3', 'a')",
+            'quiz.ask("4", answer=best())',
+            '# quiz.ask("5", answer="A")',
+            "quiz.ask('1', answer='C')",
+            'quiz.ask(answer="D", id="6")',
+            "quiz.ask()",
+            "ask('7', answer='A')",
         )
-    )  # fmt: skip
+    )
     assert found.answers == {"1": "C", "3": "a", "6": "D"}
 
 

@@ -109,13 +109,13 @@ def test_what_a_teacher_gave_over_there_stays(course):
     course.override("Bob", FIRST, 1.0)
     course.override("Bob", "lesson", 3.0)
     course.give("Bob", FIRST, manual_score=0.25, extra_credit=1.5, manual_comment="Mine too.")
-    course.export()                                     # nothing new was said here
+    course.export()  # nothing new was said here
     assert course.cell("Bob", FIRST) == (0.25, 1.5, "Mine too.")
     course.override("Bob", "lesson", None)
     course.override("Bob", FIRST, None)
     assert course.cell("Bob", FIRST) == (0.25, 1.5, "Mine too.")
     assert course.cell("Bob", SECOND) == (0.75, 0.5, "Mine.")
-    course.override("Bob", FIRST, 0.5)                  # later than what was said there
+    course.override("Bob", FIRST, 0.5)  # later than what was said there
     assert course.cell("Bob", FIRST) == (pytest.approx(0.5 * SCALE), 1.5, "Spoken.")
 
 
@@ -123,12 +123,12 @@ def test_what_a_teacher_gave_over_there_stays_also_when_the_machine_grades_again
     course.override("Bob", "lesson", 3.0)
     course.override("Bob", SECOND, 0.5)
     course.give("Bob", FIRST, extra_credit=1.5)
-    hand_in(book, "Bob", [answered("1", "A")], notebook="again.ipynb")      # earns something else than before
+    hand_in(book, "Bob", [answered("1", "A")], notebook="again.ipynb")  # earns something else than before
     group = the_class(book)
     book.keep("class", replace(group, lessons=group.lessons | {LESSON: Rule(points=40)}).dumps())
     course.export()
     assert course.cell("Bob", FIRST)[1] == 1.5
-    assert course.cell("Bob", SECOND)[0] == pytest.approx(0.5 * 2 * SCALE)      # ours still stood there, and follows
+    assert course.cell("Bob", SECOND)[0] == pytest.approx(0.5 * 2 * SCALE)  # ours still stood there, and follows
 
 
 @pytest.mark.parametrize("item", [FIRST, "lesson"])
