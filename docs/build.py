@@ -70,15 +70,15 @@ def write(site: Site) -> Path:
     for entry in site.lessons:
         if entry["name"] in ran["seconds"]:
             _write_lesson(site, entry, ran["seconds"], source / "lessons")
-    modules = pages.modules(site.library)
-    for name in modules:
+    rooms = pages.rooms(site.library)
+    for name in pages.module_names(rooms):
         _write(source / "api" / f"{name}.rst", pages.module_page(site.library.name, name))
     parts = {
         "map": pages.lesson_map(site.lessons, set(ran["seconds"])),
         "claims": pages.claims(ran),
         "machine": pages.machine(ran),
         "times": pages.times(ran, site.lessons),
-        "modules": pages.module_map(modules),
+        "modules": pages.module_map(rooms),
         "workshops": pages.workshops(site.lessons),
     }
     for name in ("README.md", "CONTRIBUTING.md", "data/README.md"):

@@ -10,7 +10,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from lessons_lib import claims, measure
+from lessons_lib.measure import benchmark
+from lessons_lib.show import claims
 from notebooks.outputs import complaints
 
 CELL_SECONDS = 900  # no cell of the course comes near it; a kernel that hangs must end
@@ -31,7 +32,7 @@ def execute_all(sources: list[Path], target: Path, report=print) -> dict:
     for source in sources:
         seconds[source.stem] = execute(source, target / source.name)
         report(f"{source.stem}: {seconds[source.stem]:.0f} s")
-    return {"when": begin, "machine": measure.machine(), "seconds": seconds, "claims": claims_since(begin)}
+    return {"when": begin, "machine": benchmark.machine(), "seconds": seconds, "claims": claims_since(begin)}
 
 
 def execute(source: Path, target: Path) -> float:

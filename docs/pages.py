@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
@@ -26,6 +27,24 @@ WORKSHOPS = {
         "18",
     ],
 }
+# The rooms of lessons_lib, each building on those before it; tests/test_house.py holds the order.
+ROOMS = (
+    "files",
+    "measure",
+    "show",
+    "training",
+    "tasks",
+    "arithmetic",
+    "distillation",
+    "int8",
+    "four_bits",
+    "pruning",
+    "inference",
+    "serving",
+    "capstone",
+    "language",
+    "studies",
+)
 PUNCTUATION = re.compile(r"([\\`*_{}\[\]<>|$#~])")
 LOCAL_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#|/)[^)]+\)")
 PICTURE = re.compile(r"(!\[[^\]]*\]\()docs/")
@@ -152,29 +171,51 @@ def _hours(minutes) -> str:
     return f"{sum(minutes) / 60:.1f}"
 
 
-def modules(library: Path) -> dict[str, str]:
-    """The modules of a package, by name, each with the first sentence of its docstring."""
+def rooms(library: Path) -> dict[str, dict[str, str]]:
+    """The modules of a package by room, "" for those beside the rooms, each with the first sentence of its docstring.
+
+    A room's own sentence stands under "". Rooms come in the order in which they build on one another.
+    """
+    names = [name for name in ROOMS if (library / name).is_dir()]
+    names += sorted(path.parent.name for path in library.glob("*/__init__.py") if path.parent.name not in names)
+    found = {name: _sentences((library / name).glob("*.py")) for name in names}
+    return found | {"": _sentences(library.glob("[!_]*.py"))}
+
+
+def _sentences(paths: Iterable[Path]) -> dict[str, str]:
+    """The first sentence of each module's docstring, by its name; a package's own under ""."""
     found = {}
-    for path in sorted(library.glob("[!_]*.py")):
+    for path in sorted(paths):
         told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found[path.stem] = told.partition("\n\n")[0].replace("\n", " ")
+        found[path.stem.replace("__init__", "")] = told.partition("\n\n")[0].replace("\n", " ")
     return found
 
 
 def module_page(package: str, name: str) -> str:
-    """The page of one module, in reStructuredText, for autodoc to fill."""
+    """The page of one module, in reStructuredText, for autodoc to fill. name: with its room, as in "show.tables"."""
     return (
-        f"{name}\n{'=' * len(name)}\n\n.. automodule:: {package}.{name}\n   :members:\n   :member-order: bysource\n"
-        "   :ignore-module-all:\n"
+        f"{name}\n{'=' * len(name)}\n\n.. automodule:: {package}.{name}\n   :members:\n"
+        "   :member-order: bysource\n   :ignore-module-all:\n"
     )
 
 
-def module_map(found: dict[str, str]) -> str:
-    """The modules as a table, with the links that the navigation is made of."""
-    rows = [[f"[{name}](api/{name}.rst)", plain(told)] for name, told in found.items()]
-    pages = [f"api/{name}" for name in found]
-    tree = ["", "```{toctree}", ":hidden:", "", *pages, "```", ""]
-    return table(["Module", "What it is about"], rows) + "\n".join(tree)
+def module_names(found: dict[str, dict[str, str]]) -> list[str]:
+    """All modules with their rooms, in the order of the rooms."""
+    return [f"{room}.{name}".lstrip(".") for room, modules in found.items() for name in modules if name]
+
+
+def module_map(found: dict[str, dict[str, str]]) -> str:
+    """The modules as a table for each room, with the links that the navigation is made of."""
+    parts = []
+    for room, modules in found.items():
+        rows = [
+            [f"[{name}](api/{f'{room}.{name}'.lstrip('.')}.rst)", plain(told)] for name, told in modules.items() if name
+        ]
+        if rows:
+            parts += [f"## {room or 'beside the rooms'}\n", f"{plain(modules.get('', ''))}\n"]
+            parts.append(table(["Module", "What it is about"], rows))
+    pages = [f"api/{name}" for name in module_names(found)]
+    return "\n".join([*parts, "```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 
 def repository_page(text: str) -> str:

@@ -1,5 +1,5 @@
-"""What the lessons import: one idea a module. Importing this package loads neither torch nor transformers."""
+"""What the lessons import, in rooms: one idea a module. Importing this package loads neither torch nor transformers."""
 
-from lessons_lib import startup
+from lessons_lib import quiet
 
-startup.install()
+quiet.install()

@@ -28,7 +28,7 @@ def picture_complaints(data: dict) -> list[str]:
     page = data.get("text/html", "")
     images = IMAGE.findall(page)
     if not images and any(kind.startswith("image/") for kind in data):
-        return ["it shows a picture without alternative text; use lessons_lib.plots"]
+        return ["it shows a picture without alternative text; use lessons_lib.show.plots"]
     texts = ["".join(ALT.search(image).groups("")) if ALT.search(image) else "" for image in images]
     return [
         f"a picture has no alternative text worth the name: {text!r}"

@@ -1,6 +1,6 @@
 """`python -m quizzes` is the command `course`."""
 
-from quizzes.cli import main
+from quizzes.commands.main import main
 
 if __name__ == "__main__":
     main()

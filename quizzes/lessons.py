@@ -8,13 +8,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from quizzes import bank, checks, exercises, hand_ins, notebook, progress, questions
-from quizzes.exercises import Exercise
-from quizzes.hand_ins import HandIn
-from quizzes.questions import Question
+from quizzes import bank, progress
+from quizzes.display import notebook
+from quizzes.exercises import exercises, hand_ins, judging, questions
+from quizzes.exercises.exercises import Exercise
+from quizzes.exercises.hand_ins import HandIn
+from quizzes.exercises.questions import Question
 
 if TYPE_CHECKING:
-    from quizzes import model_check
+    from quizzes.models import check as model_check
 
 PUBLIC_SEED = 20_05  # notebooks draw their cases from it; a grader draws from a secret seed of its own
 
@@ -65,22 +67,22 @@ class Lesson:
         """Exercises and hand-ins by name: all that has points of its own."""
         return {**self.exercises, **self.hand_ins}
 
-    def check(self, function: Callable) -> checks.CheckResult:
+    def check(self, function: Callable) -> judging.CheckResult:
         """Ask a learner's function about every case and say what is wrong with it.
 
         Raises ValueError when no exercise of this lesson has the function's name.
         """
         exercise = self._exercise(function)
         cases = exercise.draw(PUBLIC_SEED)
-        first = checks.ask(function, cases[0])
+        first = judging.ask(function, cases[0])
         # A stub is recognised by its first answer; asking it about the rest would only take time.
         rest = (
             [first] * (len(cases) - 1)
-            if first.status == checks.NOT_ATTEMPTED
-            else [checks.ask(function, case) for case in cases[1:]]
+            if first.status == judging.NOT_ATTEMPTED
+            else [judging.ask(function, case) for case in cases[1:]]
         )
-        result = checks.judge(exercise, cases, [first, *rest])
-        if result.status != checks.NOT_ATTEMPTED:
+        result = judging.judge(exercise, cases, [first, *rest])
+        if result.status != judging.NOT_ATTEMPTED:
             progress.record(self.number, exercise.name, result.points)
         return result
 
@@ -99,7 +101,7 @@ class Lesson:
 
         Raises ValueError when no hand-in of this lesson has the name.
         """
-        from quizzes import model_check
+        from quizzes.models import check as model_check
 
         if name not in self.hand_ins:
             known = ", ".join(self.hand_ins) or "none"

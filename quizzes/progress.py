@@ -2,10 +2,11 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import platformdirs
+
+from lessons_lib.files import atomic
 
 APPLICATION = "model-compression-measured"
 
@@ -39,11 +40,7 @@ def record(lesson: str, item: str, points: float) -> None:
     if points <= earned.get(item, -1.0):
         return
     earned[item] = points
-    path = progress_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as draft:
-        json.dump(kept, draft, indent=1, sort_keys=True)
-    os.replace(draft.name, path)
+    atomic.write_text(progress_file(), json.dumps(kept, indent=1, sort_keys=True))
 
 
 def earned(lesson: str) -> dict[str, float]:

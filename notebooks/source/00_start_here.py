@@ -14,21 +14,10 @@ import itertools
 import torch
 from torch.profiler import profile
 
-from lessons_lib import (
-    assets,
-    bleu,
-    claims,
-    corpora,
-    generation,
-    intervals,
-    measure,
-    models,
-    plots,
-    tables,
-    translation,
-    translation_teacher,
-    widgets,
-)
+from lessons_lib.files import packaged
+from lessons_lib.measure import benchmark, bleu, intervals, memory, model_size
+from lessons_lib.show import claims, plots, tables, widgets
+from lessons_lib.tasks import bbc, decoding, phrase_pairs, topic_classifier, translation
 from quizzes import course_progress, lesson
 
 # %%
@@ -59,7 +48,7 @@ quiz = lesson("00")
 # once. After that no lesson needs the network. The next cell looks at the weights and texts.
 
 # %%
-found = [{"what": what, "in place": ok, "detail": detail} for what, ok, detail in assets.verify() if what != "cache"]
+found = [{"what": what, "in place": ok, "detail": detail} for what, ok, detail in packaged.verify() if what != "cache"]
 tables.table(found, "Weights and texts")
 
 # %% [markdown]
@@ -72,14 +61,6 @@ tables.table(found, "Weights and texts")
 # the check says about it. Then put it right.
 
 # %% exercise="megabytes"
-def megabytes(n_bytes: int) -> float:
-    """Bytes as megabytes, MB: one million bytes each, as on the label of a disk.
-
-    Example: megabytes(2_500_000) -> 2.5
-    """
-    raise NotImplementedError
-
-quiz.check(megabytes)
 
 # %% [markdown]
 # You may try as often as you like. If you are stuck, `quiz.hint(megabytes)` helps, and
@@ -116,22 +97,22 @@ course_progress()
 # the machine, so here is yours.
 
 # %%
-teacher = models.topic_teacher()
-tables.table(measure.machine(), "Measured on")
+teacher = topic_classifier.topic_teacher()
+tables.table(benchmark.machine(), "Measured on")
 
 # %% [markdown]
 # Let it read its first sentence, and note how long that takes. You will need this figure in a moment.
 
 # %%
-test = corpora.sentences("test")
+test = bbc.sentences("test")
 test = test.select(range(0, len(test), 4))             # every fourth sentence: enough for the picture, and quicker
 texts, truth = test["text"], torch.tensor(test["topic"])
-first_call = measure.latency(lambda: models.predict_logits(teacher, texts[:1]), repeats=1, warmup=0)
+first_call = benchmark.latency(lambda: topic_classifier.predict_logits(teacher, texts[:1]), repeats=1, warmup=0)
 
 # %%
-chances = models.predict_logits(teacher, texts[:1]).softmax(dim=-1)[0]
-plots.note(f"> {texts[0]}\n\nThe teacher says **{corpora.TOPICS[chances.argmax()]}**, with a probability of "
-           f"{chances.max():.0%}. The article stands under {corpora.TOPICS[truth[0]]}.")
+chances = topic_classifier.predict_logits(teacher, texts[:1]).softmax(dim=-1)[0]
+plots.note(f"> {texts[0]}\n\nThe teacher says **{bbc.TOPICS[chances.argmax()]}**, with a probability of "
+           f"{chances.max():.0%}. The article stands under {bbc.TOPICS[truth[0]]}.")
 
 # %% [markdown]
 # ## How large is it?
@@ -159,25 +140,15 @@ tables.table(rows, f"{sum(row['bytes'] for row in rows)} bytes in all")
 # Count every tensor with the bytes of its own type, and a tensor under two names once.
 
 # %% exercise="state_bytes"
-def state_bytes(state_dict: dict[str, torch.Tensor]) -> int:
-    """Bytes of all tensors of a state dict.
-
-    Each tensor counts numel() times element_size() bytes: parameters and buffers, whatever their type.
-    Two entries that start at the same memory address, data_ptr(), are one tensor under two names and count once.
-    Example: state_bytes({"weight": torch.ones(2, 3), "count": torch.tensor(7)}) -> 32, which is 6 * 4 + 8
-    """
-    raise NotImplementedError
-
-quiz.check(state_bytes)
 
 # %% [markdown]
 # Counting is arithmetic. The proof is a file: save the model, ask for the size. The course always reports the file,
 # because later models are packed in ways that no count of parameters sees.
 
 # %%
-file_bytes = measure.size_on_disk(teacher)
-counted = measure.state_bytes(teacher)
-embedding = measure.state_bytes(teacher.encoder.embeddings)
+file_bytes = model_size.size_on_disk(teacher)
+counted = model_size.state_bytes(teacher)
+embedding = model_size.state_bytes(teacher.encoder.embeddings)
 
 # %%
 plots.bars({"word embeddings": embedding / 1e6, "six layers and the head": (counted - embedding) / 1e6},
@@ -226,17 +197,6 @@ print(f"position {position:.1f}, value {ordered[5] + (position - 5) * (ordered[6
 # ### Exercise: percentile
 
 # %% exercise="percentile"
-def percentile(samples: list[float], p: float) -> float:
-    """The p-th percentile of the samples, with linear interpolation.
-
-    samples: at least one latency in milliseconds, in any order. p: from 0 to 100.
-    The sorted samples stand at the positions 0, 1, ..., n - 1. The answer is read at position p / 100 * (n - 1), and
-    between two samples it lies on the straight line from one to the next. (numpy calls this method "linear".)
-    Example: percentile([4.0, 1.0, 3.0, 2.0], 50) -> 2.5
-    """
-    raise NotImplementedError
-
-quiz.check(percentile)
 
 # %% [markdown]
 # ### The teacher, one sentence at a time
@@ -246,11 +206,11 @@ quiz.check(percentile)
 
 # %%
 queue = itertools.cycle(texts)
-requests = measure.latency(lambda: models.predict_logits(teacher, [next(queue)]), repeats=200, warmup=10)
+requests = benchmark.latency(lambda: topic_classifier.predict_logits(teacher, [next(queue)]), repeats=200, warmup=10)
 requests
 
 # %%
-marks = {f"p{p} = {tables.show(measure.percentile(requests.samples, p))} ms": measure.percentile(requests.samples, p)
+marks = {f"p{p} = {tables.show(benchmark.percentile(requests.samples, p))} ms": benchmark.percentile(requests.samples, p)
          for p in (50, 95, 99)}
 plots.histogram(requests.samples, marks=marks, bins=60,
                 title=f"One answer in a hundred takes {requests.p99 / requests.p50:.1f} times the median, or longer",
@@ -281,18 +241,18 @@ quiz.ask("4", answer=...)
 #
 # Does a second processor core help? You could time one core for a minute, then two for a minute. If the machine grew
 # warm in between, you would have measured the heat. Instead, let both **take turns**, round after round, and compare
-# within each round. `measure.compare` does that. It also gives the ratio an interval: the range of values that the
+# within each round. `benchmark.compare` does that. It also gives the ratio an interval: the range of values that the
 # rounds leave plausible, at the usual level of 95 %.
 
 # %%
-batch = models.tokenize(texts[:16])
+batch = topic_classifier.tokenize(texts[:16])
 
 def on_threads(count):
-    with measure.threads(count):
+    with benchmark.threads(count):
         return teacher(**batch)
 
-cores = measure.machine()["cores"]
-turns = measure.compare({"one thread": lambda: on_threads(1), "all cores": lambda: on_threads(cores)}, repeats=9)
+cores = benchmark.machine()["cores"]
+turns = benchmark.compare({"one thread": lambda: on_threads(1), "all cores": lambda: on_threads(cores)}, repeats=9)
 
 # %%
 gain, at_threads = turns.ratio("one thread", "all cores"), f"{requests.threads} thread" + "s" * (requests.threads > 1)
@@ -314,16 +274,6 @@ plots.note(f"On a batch of 16 sentences one thread takes **{gain:.2f}** times as
 # ### Exercise: throughput
 
 # %% exercise="throughput"
-def throughput(latencies: list[float], batch_size: int) -> float:
-    """Items a second, when batches run one after another.
-
-    latencies: milliseconds of each batch, at least one. batch_size: items in every batch.
-    It is the number of all items divided by the time of all batches.
-    Example: throughput([10.0, 30.0], 8) -> 400.0, because 16 items took 40 ms
-    """
-    raise NotImplementedError
-
-quiz.check(throughput)
 
 # %% [markdown]
 # The teacher on growing batches. Every sentence is padded to the same length, so that only the size of the batch
@@ -331,16 +281,16 @@ quiz.check(throughput)
 # batch of 64 do to the throughput, and what to the wait?
 
 # %%
-padded = models.tokenize(texts[:64])
+padded = topic_classifier.tokenize(texts[:64])
 sizes = [1, 2, 4, 8, 16, 32, 64]
 
 def run(size):
     return teacher(padded["input_ids"][:size], padded["attention_mask"][:size])
 
-batches = {n: measure.latency(lambda n=n: run(n), repeats=max(3, 48 // n), warmup=1) for n in sizes}
+batches = {n: benchmark.latency(lambda n=n: run(n), repeats=max(3, 48 // n), warmup=1) for n in sizes}
 
 # %%
-rates = {size: measure.throughput(timing, size) for size, timing in batches.items()}
+rates = {size: benchmark.throughput(timing, size) for size, timing in batches.items()}
 best = max(rates, key=rates.get)
 plots.lines({"teacher": (sizes, list(rates.values()))}, log_x=True,
             title=f"In batches of {best} the teacher answers {rates[best] / rates[1]:.1f} times as many a second",
@@ -368,12 +318,12 @@ quiz.ask("5", answer=...)
 # **peak memory** after each step: the most that it ever held at once.
 
 # %%
-peaks = measure.memory_by_step({
+peaks = memory.memory_by_step({
     "Python and PyTorch": "import torch",
-    "other libraries, texts": "from lessons_lib import corpora, models; texts = corpora.sentences('test')['text']",
-    "model loaded": "teacher = models.topic_teacher()",
-    "one sentence read": "models.predict_logits(teacher, texts[:1])",
-    "256 read at once": "models.predict_logits(teacher, texts[:256], batch_size=256)",
+    "other libraries, texts": "from lessons_lib.tasks import bbc, topic_classifier; texts = bbc.sentences('test')['text']",
+    "model loaded": "teacher = topic_classifier.topic_teacher()",
+    "one sentence read": "topic_classifier.predict_logits(teacher, texts[:1])",
+    "256 read at once": "topic_classifier.predict_logits(teacher, texts[:256], batch_size=256)",
 })
 
 # %%
@@ -412,18 +362,6 @@ tables.table({f"{8 * n} of {10 * n}": intervals.wilson_interval(8 * n, 10 * n) f
 # ### Exercise: Wilson's interval
 
 # %% exercise="wilson_interval"
-def wilson_interval(correct: int, total: int, z: float) -> tuple[float, float]:
-    """Low and high end of Wilson's interval for a share, here with n = total and p = correct / total:
-
-        centre = (p + z**2 / (2 n)) / (1 + z**2 / n)
-        half   = z * sqrt(p (1 - p) / n + z**2 / (4 n**2)) / (1 + z**2 / n)
-
-    Returns (centre - half, centre + half).
-    Example: wilson_interval(8, 10, 1.96) -> (0.4902, 0.9433), rounded
-    """
-    raise NotImplementedError
-
-quiz.check(wilson_interval)
 
 # %% [markdown]
 # ### On the real sentences
@@ -434,7 +372,7 @@ quiz.check(wilson_interval)
 # middle 95 % of the results are the interval.
 
 # %%
-right = models.predict_logits(teacher, texts).argmax(dim=-1) == truth
+right = topic_classifier.predict_logits(teacher, texts).argmax(dim=-1) == truth
 by_sentence = intervals.wilson_interval(int(right.sum()), len(right))
 by_document = intervals.accuracy(right, test["document"])
 
@@ -450,7 +388,7 @@ plots.note(f"The teacher is right on **{by_document:.1%}**. The honest interval 
 # %%
 documents = torch.tensor(test["document"])
 by_topic = {topic: intervals.accuracy(right[truth == k], documents[truth == k])
-            for k, topic in enumerate(corpora.TOPICS)}
+            for k, topic in enumerate(bbc.TOPICS)}
 worst, top = (choose(by_topic, key=lambda topic: by_topic[topic].value) for choose in (min, max))
 plots.bars(by_topic, title=f"{top.capitalize()} is the clearest topic, {worst} the hardest",
            alt="Accuracy by topic with its interval: "
@@ -497,15 +435,15 @@ plots.bars(shares, title=f"A single operation, {slowest[0]['operation']}, takes 
 # through its layers. Lesson 07 shows how it was built, and what **BLEU** is, its score from 0 to 100.
 
 # %%
-translator = translation_teacher.teacher()
-held_out = translation.pairs("test").shuffle(seed=0, keep_in_memory=True).select(range(400))
+translator = translation.teacher()
+held_out = phrase_pairs.pairs("test").shuffle(seed=0, keep_in_memory=True).select(range(400))
 english, french = held_out["english"][:], held_out["french"][:]
 waiting = itertools.cycle(english)
-phrases = measure.latency(lambda: generation.translate(translator, [next(waiting)]), repeats=40, warmup=2)
+phrases = benchmark.latency(lambda: decoding.translate(translator, [next(waiting)]), repeats=40, warmup=2)
 
 # %%
-together = measure.latency(lambda: generation.translate(translator, english[:64]), repeats=3, warmup=1)
-written = generation.translate(translator, english)
+together = benchmark.latency(lambda: decoding.translate(translator, english[:64]), repeats=3, warmup=1)
+written = decoding.translate(translator, english)
 score = bleu.interval(bleu.statistics(written, french))
 plots.note(f"> {english[0]}\n\n> {written[0]}\n\nIt reaches BLEU **{score:.1f}** on {len(english)} phrases whose numbers "
            f"it never saw, and takes {tables.show(phrases.p50)} ms for one.")
@@ -520,9 +458,9 @@ def three(timing):
     return ", ".join(map(tables.show, (timing.p50, timing.p95, timing.p99)))
 
 rows = {
-    "file (MB)": (round(file_bytes / 1e6, 1), round(measure.size_on_disk(translator) / 1e6, 1)),
+    "file (MB)": (round(file_bytes / 1e6, 1), round(model_size.size_on_disk(translator) / 1e6, 1)),
     "latency of one, p50, p95, p99 (ms)": (three(requests), three(phrases)),
-    "throughput in batches of 64 (a second)": (round(rates[64]), round(measure.throughput(together, 64))),
+    "throughput in batches of 64 (a second)": (round(rates[64]), round(benchmark.throughput(together, 64))),
     "peak memory of the process, one sentence (MB)": (round(single / 1e6), None),
     "quality, with 95 % interval": (f"accuracy {100 * by_document.value:.1f} % [{100 * by_document.low:.1f}, "
                                     f"{100 * by_document.high:.1f}]", f"BLEU {score:.1f}"),

@@ -13,8 +13,11 @@ import copy
 
 import torch
 
-from lessons_lib import affine, claims, corpora, intervals, models, plots, widgets
-from lessons_lib.tables import table
+from lessons_lib.arithmetic import affine
+from lessons_lib.measure import intervals
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -81,54 +84,16 @@ plots.note(f"The largest error is {(weights - restored).abs().max():.4f}. Half a
 # is widened to 0 to 5 first.
 
 # %% exercise="choose_qparams"
-def choose_qparams(low, high, bits):
-    """Scale and zero point of an unsigned affine quantizer for values from low to high, with low < high.
-
-    The codes are 0 ... 2**bits - 1. First widen the range until it holds zero: a low above zero becomes zero, a high
-    below zero becomes zero. The scale is the step between two neighbouring codes. The zero point is the code of the
-    real value 0: a whole number, -low / scale rounded to the nearest. (No case lies within 0.1 of a half.)
-    Returns (scale, zero_point), a float and an int.
-
-    >>> choose_qparams(-1.0, 3.0, 2)
-    (1.3333333333333333, 1)
-    """
-    raise NotImplementedError
-
-quiz.check(choose_qparams)
 
 # %% [markdown]
 # ### Exercise: values to codes
 
 # %% exercise="quantize"
-def quantize(x, scale, zero_point, bits):
-    """Unsigned codes of x: round(x / scale) + zero_point, kept within 0 ... 2**bits - 1.
-
-    x: FP32 tensor of any shape. bits: 2 to 8.
-    Returns a uint8 tensor shaped like x. No case lies within 0.1 step of a half step, so it does not matter whether
-    you divide by the scale or multiply by 1 / scale, nor which way a half is rounded.
-
-    >>> quantize(torch.tensor([-0.5, 0.2, 9.0]), 0.1, 5, 4)
-    tensor([ 0,  7, 15], dtype=torch.uint8)
-    """
-    raise NotImplementedError
-
-quiz.check(quantize)
 
 # %% [markdown]
 # ### Exercise: codes to values
 
 # %% exercise="dequantize"
-def dequantize(codes, scale, zero_point):
-    """The real values that codes stand for: (codes - zero_point) * scale.
-
-    codes: integer tensor of any shape, uint8 or int8. Returns an FP32 tensor of the same shape.
-
-    >>> dequantize(torch.tensor([0, 5, 15], dtype=torch.uint8), 0.1, 5)
-    tensor([-0.5000,  0.0000,  1.0000])
-    """
-    raise NotImplementedError
-
-quiz.check(dequantize)
 
 # %% [markdown]
 # ## Where may two right answers differ?
@@ -145,7 +110,8 @@ plots.note(f"Of {len(halves)} values placed on half steps, {(divided != multipli
            "No exercise asks about them.")
 
 # %% [markdown]
-# From here on we use `lessons_lib.affine`, which does it torch's way. Does it agree with torch to the last bit?
+# From here on we use `lessons_lib.arithmetic.affine`, which does it torch's way. Does it agree with torch to the last
+# bit?
 
 # %%
 x = torch.randn(1000, 1000, generator=torch.Generator().manual_seed(0))
@@ -228,25 +194,13 @@ table({"zero has a code": harm(with_zero), "zero has none": harm(without_zero)})
 # $$\text{SQNR} = 10 \log_{10} \frac{\sum x^2}{\sum (x - x')^2}$$
 
 # %% exercise="sqnr_db"
-def sqnr_db(x, approximation):
-    """Signal to quantization noise ratio in decibels: 10 · log10(sum of x² / sum of (x - approximation)²).
-
-    x, approximation: FP32 tensors of the same shape, x not all zeros. Equal tensors give infinity.
-    Returns a float.
-
-    >>> sqnr_db(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5]))
-    20.0
-    """
-    raise NotImplementedError
-
-quiz.check(sqnr_db)
 
 # %% [markdown]
 # Now compare both schemes at 8 bits: on a real layer of the topic teacher, and on outputs of a ReLU, which are never
 # negative.
 
 # %%
-teacher = models.topic_teacher()
+teacher = topic_classifier.topic_teacher()
 layer = teacher.encoder.encoder.layer[1].attention.self.query.weight
 
 def by_scheme(x, symmetric):
@@ -353,20 +307,6 @@ plots.grids(rows, affine.round_trip(rows, 4, "tensor"), affine.round_trip(rows, 
 # its scale can be multiplied in at the end.
 
 # %% exercise="quantize_per_channel"
-def quantize_per_channel(weight, bits):
-    """Signed symmetric codes with a scale for every output channel, that is, for every weight[i].
-
-    weight: FP32 tensor of two or more axes, channels on axis 0. bits: 2 to 8.
-    The scale of a channel is its largest absolute value divided by 2**(bits - 1) - 1; a channel of zeros alone gets
-    the scale 1. There is no zero point. No case lies within 0.1 step of a half step.
-    Returns (codes, scales): int8 shaped like weight, and FP32 (channels,).
-
-    >>> quantize_per_channel(torch.tensor([[0.3, -0.7], [2.0, 7.0]]), 4)
-    (tensor([[ 3, -7], [ 2,  7]], dtype=torch.int8), tensor([0.1000, 1.0000]))
-    """
-    raise NotImplementedError
-
-quiz.check(quantize_per_channel)
 
 # %% [markdown]
 # A large weight now spoils only its own row. One can go on: a scale for each **group** of, say, 64 neighbours in a row.
@@ -424,11 +364,11 @@ def quantized(bits, per):
     return model
 
 # %%
-test = corpora.sentences("test").shuffle(seed=0).select(range(240))
+test = bbc.sentences("test").shuffle(seed=0).select(range(240))
 topics, documents = torch.tensor(test["topic"]), test["document"]
 
 def right(model):
-    return (models.predict_logits(model, test["text"]).argmax(1) == topics).int().tolist()
+    return (topic_classifier.predict_logits(model, test["text"]).argmax(1) == topics).int().tolist()
 
 kinds = [(8, "tensor"), (8, "channel"), (4, "tensor"), (4, "channel"), (4, "group")]
 answers = {"FP32": right(teacher)} | {f"{bits} bits per {per}": right(quantized(bits, per)) for bits, per in kinds}
@@ -471,18 +411,6 @@ a, b = torch.tensor([[3, 5], [4, 9]], dtype=torch.uint8), torch.tensor([[2, -1],
 plots.grids(a, b, affine.int_matmul(a, 4, b, 0), titles=["a, zero point 4", "b, zero point 0", "int32 product"])
 
 # %% exercise="int_matmul"
-def int_matmul(a_codes, a_zero, b_codes, b_zero):
-    """Integer matrix product of two quantized matrices: sum over k of (a[i, k] - a_zero) * (b[k, j] - b_zero).
-
-    a_codes: uint8 (M, K). b_codes: int8 (K, N). a_zero, b_zero: the zero point of each.
-    Returns int32 (M, N), exact. Times a_scale * b_scale it would be the real product; that is not asked here.
-
-    >>> int_matmul(torch.tensor([[3, 5]], dtype=torch.uint8), 4, torch.tensor([[2], [-1]], dtype=torch.int8), 1)
-    tensor([[-3]], dtype=torch.int32)
-    """
-    raise NotImplementedError
-
-quiz.check(int_matmul)
 
 # %% [markdown]
 # ### Back to 8 bits
@@ -506,7 +434,7 @@ plots.note(f"{mantissa:,} / 2^{shift} is 0.0037 but for {off:.0e} of its value."
 
 # %%
 with torch.no_grad():
-    words = teacher.encoder.embeddings(models.tokenize(test["text"][:8])["input_ids"]).flatten(0, 1)
+    words = teacher.encoder.embeddings(topic_classifier.tokenize(test["text"][:8])["input_ids"]).flatten(0, 1)
 query = teacher.encoder.encoder.layer[0].attention.self.query.weight.t()
 exact = words @ query
 

@@ -13,8 +13,11 @@ import copy
 
 import torch
 
-from lessons_lib import affine, claims, corpora, formats, intervals, measure, microscaling, models, plots, widgets
-from lessons_lib.tables import table
+from lessons_lib.arithmetic import affine, formats, nf4
+from lessons_lib.measure import benchmark, intervals, model_size
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -58,25 +61,10 @@ print(f"sign {sign}, E = {field}, F = {fraction}")
 # ### Exercise: read FP16
 
 # %% exercise="decode_fp16"
-def decode_fp16(bits):
-    """The numbers that FP16 patterns stand for: one sign bit s, five exponent bits E, ten fraction bits F.
-
-    bits: int64 tensor of any shape with patterns 0 ... 65535; the sign is the highest bit, the fraction the ten lowest.
-    E from 1 to 30:  (-1)**s * (1 + F / 1024) * 2**(E - 15)
-    E = 0:           (-1)**s * (F / 1024) * 2**-14, a subnormal number or zero
-    E = 31:          infinity with the sign of s where F is 0, NaN elsewhere
-    Returns an FP32 tensor shaped like bits, exact. The sign of a zero is not asked about.
-
-    >>> decode_fp16(torch.tensor([15360, 49152, 1, 31744]))
-    tensor([ 1.0000e+00, -2.0000e+00,  5.9605e-08,         inf])
-    """
-    raise NotImplementedError
-
-quiz.check(decode_fp16)
 
 # %% [markdown]
-# `lessons_lib.formats` reads any such format. Sixteen bits make 65,536 patterns, few enough to try all of them. Does it
-# read each one as torch does?
+# `lessons_lib.arithmetic.formats` reads any such format. Sixteen bits make 65,536 patterns, few enough to try all of
+# them. Does it read each one as torch does?
 
 # %%
 every = torch.arange(2**16)
@@ -180,8 +168,8 @@ masked = torch.tensor([0.3, -0.2, 0.1]) + torch.tensor(-1e9)
 # largest output, and the largest sum of squares over one token.
 
 # %%
-teacher = models.topic_teacher()
-test = corpora.sentences("test").shuffle(seed=0).select(range(400))
+teacher = topic_classifier.topic_teacher()
+test = bbc.sentences("test").shuffle(seed=0).select(range(400))
 texts, topics, documents = test["text"], torch.tensor(test["topic"]), test["document"]
 largest, squares = {}, {}
 
@@ -195,7 +183,7 @@ def watch(name):
 watched = [(name, module) for name, module in teacher.named_modules()
            if isinstance(module, (torch.nn.Linear, torch.nn.LayerNorm))]
 hooks = [module.register_forward_hook(watch(name)) for name, module in watched]
-logits = {"FP32": models.predict_logits(teacher, texts)}
+logits = {"FP32": topic_classifier.predict_logits(teacher, texts)}
 for hook in hooks:
     hook.remove()
 
@@ -241,7 +229,7 @@ plots.lines({name: (counted, seen) for name, seen in sums.items()}, log_x=True, 
 
 # %%
 weight = teacher.encoder.encoder.layer[0].output.dense.weight
-own_rate = models.TEACHER["lr"]
+own_rate = topic_classifier.TEACHER["lr"]
 
 def unmoved(rate, name):
     stored = formats.round_to(weight, name)
@@ -263,7 +251,7 @@ plots.note(f"At {own_rate:g}, the rate this teacher was trained with, {stuck[own
 
 # %%
 learner = copy.deepcopy(teacher).requires_grad_(True)
-batch = models.tokenize(texts[:16])
+batch = topic_classifier.tokenize(texts[:16])
 torch.nn.functional.cross_entropy(learner(**batch), topics[:16]).backward()
 gradients = torch.cat([p.grad.flatten() for p in learner.encoder.encoder.parameters()])
 gradients = gradients[gradients != 0][::16]
@@ -300,37 +288,11 @@ pair = torch.tensor([3, -2], dtype=torch.int8)
 f"{3 & 15:04b} and {-2 & 15:04b} make the byte {formats.pack_int4(pair).item():08b}"
 
 # %% exercise="pack_int4"
-def pack_int4(codes):
-    """Two signed 4-bit codes in each byte, the first of a pair in the four low bits, the second in the four high bits.
-
-    codes: int8 tensor (n,) of codes -8 ... 7, n at least 1. Each is kept in two's complement: -1 is 1111, -8 is 1000.
-    With an odd n the four high bits of the last byte are 0.
-    Returns a uint8 tensor with n / 2 bytes, rounded up.
-
-    >>> pack_int4(torch.tensor([1, -1, 7], dtype=torch.int8))
-    tensor([241,   7], dtype=torch.uint8)
-    """
-    raise NotImplementedError
-
-quiz.check(pack_int4)
 
 # %% [markdown]
 # Reading back needs care: the four bits 1111 are -1, but in a byte of their own they are 15.
 
 # %% exercise="unpack_int4"
-def unpack_int4(packed, n):
-    """The n signed 4-bit codes that `pack_int4` put into bytes, in their order.
-
-    packed: uint8 tensor with n / 2 bytes, rounded up; of each pair the first code stands in the four low bits, as
-    two's complement. With an odd n the four high bits of the last byte are nothing.
-    Returns an int8 tensor (n,) of codes -8 ... 7.
-
-    >>> unpack_int4(torch.tensor([241, 7], dtype=torch.uint8), 3)
-    tensor([ 1, -1,  7], dtype=torch.int8)
-    """
-    raise NotImplementedError
-
-quiz.check(unpack_int4)
 
 # %% [markdown]
 # ## Must the values be evenly spaced?
@@ -349,27 +311,13 @@ torch.special.ndtri(torch.tensor([0.5, 0.7, 0.9]))
 # 1 has no finite quantile, so both sides start at 0.9677083 instead.
 
 # %% exercise="nf4_codebook"
-def nf4_codebook(offset=0.9677083):
-    """The 16 values of a NormalFloat code in ascending order, from -1 to 1: 8 positive ones, 0, and 7 negative ones.
-
-    They are quantiles of the standard normal distribution. The positive ones stand at the probabilities
-    linspace(offset, 0.5, 9) without the last. The negative ones are the quantiles at linspace(offset, 0.5, 8) without
-    the last, with the sign turned. In the end all are divided by the largest. NF4 has the offset 0.9677083.
-    Returns an FP32 tensor (16,).
-
-    >>> nf4_codebook()[[0, 1, 7, 8, 15]]
-    tensor([-1.0000, -0.6962,  0.0000,  0.0796,  1.0000])
-    """
-    raise NotImplementedError
-
-quiz.check(nf4_codebook)
 
 # %% [markdown]
 # To use it, divide each block of 64 weights by its largest magnitude, and take the nearest of the 16 values. Between
 # two neighbours the border lies halfway.
 
 # %%
-codebook = formats.nf4_codebook()
+codebook = nf4.nf4_codebook()
 blocks = weight.reshape(-1, 64)
 absmax = blocks.abs().amax(1, keepdim=True)
 nf4_codes = torch.bucketize(blocks / absmax, (codebook[1:] + codebook[:-1]) / 2)
@@ -395,19 +343,6 @@ plots.histogram(blocks / absmax, marks={"NF4": codebook, "INT4": torch.arange(-7
 # $$\text{bits per weight} = \text{bits} + \frac{\text{scale bits} + \text{zero point bits}}{\text{group size}}$$
 
 # %% exercise="bits_per_weight"
-def bits_per_weight(bits, group_size, scale_bits, zero_bits):
-    """True bits of a weight whose group shares one scale and one zero point.
-
-    bits: of a code. group_size: weights that share them. scale_bits, zero_bits: of one scale and of one zero point;
-    zero_bits is 0 where there is none.
-    Returns a float.
-
-    >>> bits_per_weight(4, 32, 16, 4)
-    4.625
-    """
-    raise NotImplementedError
-
-quiz.check(bits_per_weight)
 
 # %% [markdown]
 # ### Microscaling: a power of two for each block
@@ -420,9 +355,9 @@ quiz.check(bits_per_weight)
 
 # %%
 block = torch.tensor([[0.02, -0.11, 0.3, 0.05]])
-patterns, exponents = microscaling.microscale(block, "E2M1", block_size=4)
+patterns, exponents = formats.microscale(block, "E2M1", block_size=4)
 elements = formats.decode(patterns, "E2M1")
-plots.grids(block, elements, microscaling.read_blocks(patterns, exponents, "E2M1"),
+plots.grids(block, elements, formats.read_blocks(patterns, exponents, "E2M1"),
             titles=["numbers", f"elements, times 2^{exponents.item()}", "read back"])
 
 # %% [markdown]
@@ -437,8 +372,8 @@ def scaled(name):
     return formats.round_to(weight * factor, name) / factor, formats.bits_per_weight(formats.of(name).bits, width, 32)
 
 def microscaled(name):
-    restored = microscaling.read_blocks(*microscaling.microscale(weight, name), name)
-    return restored, formats.bits_per_weight(formats.of(name).bits, 32, microscaling.SCALE_BITS)
+    restored = formats.read_blocks(*formats.microscale(weight, name), name)
+    return restored, formats.bits_per_weight(formats.of(name).bits, 32, formats.SCALE_BITS)
 
 # %%
 stored = {
@@ -479,14 +414,14 @@ def converted(dtype):
     return model
 
 halves = {"FP32": teacher, "FP16": converted(torch.float16), "BF16": converted(torch.bfloat16)}
-file_bytes = {name: measure.size_on_disk(model) for name, model in halves.items()}
+file_bytes = {name: model_size.size_on_disk(model) for name, model in halves.items()}
 table({name: {"bytes": size, "share of FP32": f"{size / file_bytes['FP32']:.1%}"} for name, size in file_bytes.items()})
 
 # %% [markdown]
 # Then the answers, on the same sentences.
 
 # %%
-logits |= {name: models.predict_logits(model, texts) for name, model in halves.items() if name != "FP32"}
+logits |= {name: topic_classifier.predict_logits(model, texts) for name, model in halves.items() if name != "FP32"}
 right = {name: (out.argmax(1) == topics).int().tolist() for name, out in logits.items()}
 scores = {name: intervals.accuracy(answers, documents) for name, answers in right.items()}
 changes = {name: intervals.paired_difference(right[name], right["FP32"], documents) for name in ("FP16", "BF16")}
@@ -505,8 +440,8 @@ table({name: {"accuracy, 95 % interval": f"{score:.1%}",
 
 # %%
 def race(size, repeats):
-    batch = models.tokenize(texts[:size])
-    return measure.compare({name: lambda model=model: model(**batch) for name, model in halves.items()}, repeats, 2)
+    batch = topic_classifier.tokenize(texts[:size])
+    return benchmark.compare({name: lambda model=model: model(**batch) for name, model in halves.items()}, repeats, 2)
 
 races = {"batch 1": race(1, 30), "batch 32": race(32, 7)}
 gains = {kind: {name: run.ratio("FP32", name) for name in ("FP16", "BF16")} for kind, run in races.items()}
@@ -523,7 +458,7 @@ plots.bars(gains, marks={"as fast as FP32": 1}, xlabel="times as fast as FP32, 9
 found = torch.cpu.get_capabilities()
 known = [name for name in ("f16c", "avx512_fp16", "avx512_bf16", "amx_fp16", "amx_bf16", "fp16_arith", "bf16")
          if found.get(name)]
-plots.note(f"Measured on {measure.machine()['processor']}, {at_threads}. Of the instructions for 16-bit floats it "
+plots.note(f"Measured on {benchmark.machine()['processor']}, {at_threads}. Of the instructions for 16-bit floats it "
            f"has: {', '.join(known) or 'none'}. `f16c` converts, `avx512` multiplies vectors, `amx` multiplies whole "
            "matrices; on ARM `fp16_arith` and `bf16` multiply. On another processor the two formats may change places, or "
            "both may be slower than FP32.")
@@ -547,7 +482,7 @@ def as_codes(bits):
     return entries
 
 # %%
-file_bytes |= {"INT8": measure.size_on_disk(as_codes(8)), "INT4": measure.size_on_disk(as_codes(4))}
+file_bytes |= {"INT8": model_size.size_on_disk(as_codes(8)), "INT4": model_size.size_on_disk(as_codes(4))}
 shares = {name: 100 * size / file_bytes["FP32"] for name, size in file_bytes.items()}
 plots.bars(shares, xlabel="bytes of the file (% of FP32)",
            title=f"With scales and small tensors INT4 takes {shares['INT4']:.1f} % of FP32, not 12.5 %",

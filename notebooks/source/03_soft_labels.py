@@ -15,7 +15,10 @@ from textwrap import shorten
 import torch
 import torch.nn.functional as F
 
-from lessons_lib import claims, corpora, distillation, intervals, models, plots, tables, widgets
+from lessons_lib.distillation import losses as distillation
+from lessons_lib.measure import intervals
+from lessons_lib.show import claims, plots, tables, widgets
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -31,7 +34,7 @@ quiz = lesson("03")
 # up, few enough to read.
 
 # %%
-topics = corpora.TOPICS
+topics = bbc.TOPICS
 phones = torch.tensor([2.6, -2.0, 3.1, -3.0, 2.8])
 hard = F.one_hot(phones.argmax(), len(topics)).float()
 soft = torch.softmax(phones, dim=0)
@@ -74,19 +77,6 @@ tables.table({name: dict(zip(topics, p.tolist(), strict=True)) for name, p in so
 # One thing to watch: a logit of 200 is legal, and `exp(200)` is infinite in FP32.
 
 # %% exercise="soften"
-def soften(logits: torch.Tensor, T: float) -> torch.Tensor:
-    """Soft labels: the softmax of logits / T over the last axis.
-
-    logits: FP32 tensor (..., classes), of any number of axes and any size of entries: 200 is a legal logit.
-    T: the temperature, above zero.
-    Returns an FP32 tensor of the same shape; every row over the last axis sums to 1.
-
-    >>> soften(torch.tensor([2.0, 0.0, -2.0]), 2.0)
-    tensor([0.6652, 0.2447, 0.0900])
-    """
-    raise NotImplementedError
-
-quiz.check(soften)
 
 # %% [markdown]
 # ### How unsure is a label?
@@ -114,10 +104,10 @@ plots.lines({"our sentence": (curve, entropies), "a uniform label": (curve, torc
 # it about the validation sentences, from documents it was not trained on.
 
 # %%
-teacher = models.topic_teacher()
-sentences = corpora.sentences("validation")
+teacher = topic_classifier.topic_teacher()
+sentences = bbc.sentences("validation")
 texts, truth = sentences["text"], torch.tensor(sentences["topic"])
-logits = models.predict_logits(teacher, texts)
+logits = topic_classifier.predict_logits(teacher, texts)
 
 # %%
 labels = distillation.soften(logits, 1)
@@ -303,20 +293,6 @@ plots.lines({"T² · KL": (steps, with_factor), "KL alone": (steps, without)}, l
 # is the logarithm of zero.
 
 # %% exercise="soft_loss"
-def soft_loss(student_logits: torch.Tensor, teacher_logits: torch.Tensor, T: float) -> torch.Tensor:
-    """How far the student's soft labels are from the teacher's: T² · KL(teacher ‖ student), mean over the batch.
-
-    student_logits, teacher_logits: FP32 tensors (batch, classes), with entries up to 200. T: above zero.
-    p = softmax(teacher_logits / T), q = softmax(student_logits / T), KL(p ‖ q) = sum over classes of p (log p - log q),
-    in nats. The mean is over the rows of the batch, not over the entries. No gradient reaches the teacher.
-    Returns an FP32 tensor without axes.
-
-    >>> soft_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[4.0, 0.0]]), 2.0)
-    tensor(1.3113)
-    """
-    raise NotImplementedError
-
-quiz.check(soft_loss)
 
 # %% [markdown]
 # ### What is left at an infinite temperature?
@@ -491,24 +467,6 @@ plots.lines({"with T²": (mixed, kept), "without T²": (mixed, lost)}, log_x=Tru
 # ### Exercise: the distillation loss
 
 # %% exercise="distillation_loss"
-def distillation_loss(
-    student_logits: torch.Tensor, teacher_logits: torch.Tensor, labels: torch.Tensor, alpha: float, T: float
-) -> torch.Tensor:
-    """alpha · soft term + (1 - alpha) · hard term: alpha weighs the soft one.
-
-    soft term: T² · KL(teacher ‖ student), both softened by T, mean over the batch, as in soft_loss; no gradient
-    reaches the teacher. hard term: cross-entropy of the student's logits, at T = 1, with the labels; mean over the
-    batch.
-    student_logits, teacher_logits: FP32 tensors (batch, classes), with entries up to 200. labels: int64 (batch,).
-    alpha: 0 ... 1. T: above zero. Returns an FP32 tensor without axes.
-
-    >>> zeros, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[4.0, 0.0]])
-    >>> distillation_loss(zeros, teacher, torch.tensor([1]), 0.75, 2.0)       # 0.75 · 1.3113 + 0.25 · log 2
-    tensor(1.1567)
-    """
-    raise NotImplementedError
-
-quiz.check(distillation_loss)
 
 # %% [markdown]
 # ## And when a model answers token by token?
@@ -586,23 +544,6 @@ tables.table(forms, unit="returned", digits=4)
 # ### Exercise: the loss over tokens
 
 # %% exercise="token_distillation_loss"
-def token_distillation_loss(
-    student_logits: torch.Tensor, teacher_logits: torch.Tensor, mask: torch.Tensor, T: float
-) -> torch.Tensor:
-    """T² · KL(teacher ‖ student) at every real token: the mean over all real tokens of the batch.
-
-    student_logits, teacher_logits: FP32 tensors (batch, length, vocabulary). mask: int64 or bool (batch, length), 1 for
-    a real token and 0 for padding. Every real token weighs the same, in a long sentence or a short one. Padding must
-    not matter whatever stands there, NaN included. A row of padding alone adds nothing; a batch of padding alone gives
-    0. No gradient reaches the teacher, nor any padding. Returns an FP32 tensor without axes.
-
-    >>> student, teacher = torch.zeros(1, 3, 2), torch.tensor([[[4.0, 0.0], [0.0, 0.0], [9.0, 0.0]]])
-    >>> token_distillation_loss(student, teacher, torch.tensor([[1, 1, 0]]), 2.0)      # (1.3113 + 0) / 2
-    tensor(0.6556)
-    """
-    raise NotImplementedError
-
-quiz.check(token_distillation_loss)
 
 # %% [markdown]
 # ## Try it

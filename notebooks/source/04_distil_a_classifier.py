@@ -13,8 +13,12 @@ import statistics
 
 import torch
 
-from lessons_lib import claims, corpora, distillation, intervals, measure, models, plots, study, tables, widgets
-from lessons_lib import study_distil_classifier as grid
+from lessons_lib.distillation import losses, students
+from lessons_lib.measure import benchmark, intervals, model_size
+from lessons_lib.show import claims, plots, tables, widgets
+from lessons_lib.studies import distil_classifier as grid
+from lessons_lib.studies import study
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -30,7 +34,7 @@ quiz = lesson("04")
 # %%
 teacher_says = torch.tensor([[3.0, -1.0], [0.5, 0.0], [-2.0, 2.0]])
 student_says = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
-labels = torch.tensor([0, distillation.UNLABELLED, distillation.UNLABELLED])
+labels = torch.tensor([0, losses.UNLABELLED, losses.UNLABELLED])
 
 # %% [markdown]
 # The loss is the one of lesson 03, with a soft term from the teacher and a hard term from the labels. A sentence
@@ -43,7 +47,7 @@ labels = torch.tensor([0, distillation.UNLABELLED, distillation.UNLABELLED])
 # %%
 def pull(alpha):
     leaf = student_says.clone().requires_grad_()
-    distillation.distillation_loss(leaf, teacher_says, labels, alpha, T=2.0).backward()
+    losses.distillation_loss(leaf, teacher_says, labels, alpha, T=2.0).backward()
     return leaf.grad
 
 plots.grids(pull(0.0), pull(0.5), pull(1.0), titles=["alpha 0: labels", "alpha 0.5: both", "alpha 1: teacher"])
@@ -57,8 +61,8 @@ plots.grids(pull(0.0), pull(0.5), pull(1.0), titles=["alpha 0: labels", "alpha 0
 # we call **full**.
 
 # %%
-data = {name: grid.transfer_data(name, "none", alpha=1.0, seed=0) for name in ("few", "full")}
-labelled = {name: int((each["topic"] != distillation.UNLABELLED).sum()) for name, each in data.items()}
+data = {name: students.transfer_data(name, "none", alpha=1.0, seed=0) for name in ("few", "full")}
+labelled = {name: int((each["topic"] != losses.UNLABELLED).sum()) for name, each in data.items()}
 tables.table({name: {"sentences": len(each["topic"]), "labelled": labelled[name]} for name, each in data.items()})
 
 # %% [markdown]
@@ -76,29 +80,14 @@ tables.table({name: {"sentences": len(each["topic"]), "labelled": labelled[name]
 # forget them here.
 
 # %% exercise="transfer_logits"
-def transfer_logits(model: torch.nn.Module, batches) -> torch.Tensor:
-    """The teacher's logits for all sentences of the batches, in their order, to be kept for training.
-
-    model: model(input_ids, attention_mask) returns FP32 logits (batch, classes). It may come in training mode, where
-    dropout makes every answer different: ask it in eval mode, and leave it in the mode in which it came.
-    batches: an iterator of dicts with input_ids and attention_mask, int64 (batch, length); batch and length differ from
-    one to the next. Like a data loader's it can be walked once. There is at least one batch.
-    Returns FP32 (sentences, classes), batch after batch, not softened, and detached: it carries no graph.
-
-    >>> transfer_logits(model, iter([{"input_ids": ids, "attention_mask": mask}])).shape    # ids: (3, 7), five classes
-    torch.Size([3, 5])
-    """
-    raise NotImplementedError
-
-quiz.check(transfer_logits)
 
 # %% [markdown]
 # The next cell asks the real teacher, the first time it runs. From then on the logits come from the cache.
 
 # %%
-kept = grid.teacher_logits("topic")
+kept = students.teacher_logits("topic")
 right = (kept.argmax(dim=1) == data["full"]["topic"]).float().mean().item()
-plots.note(f"{len(kept):,} sentences, {measure.size_on_disk(kept) / 1000:,.0f} kB of logits. The teacher's first choice is "
+plots.note(f"{len(kept):,} sentences, {model_size.size_on_disk(kept) / 1000:,.0f} kB of logits. The teacher's first choice is "
            f"right for {right:.1%} of them.")
 
 # %% [markdown]
@@ -120,25 +109,12 @@ plots.note(f"{len(kept):,} sentences, {measure.size_on_disk(kept) / 1000:,.0f} k
 # $$\text{layer}(i) = \left\lfloor \frac{(i + 1)\; n_\text{teacher}}{n_\text{student}} \right\rfloor - 1$$
 
 # %%
-{f"{deep} layers to {shallow}": distillation.take_layers(deep, shallow) for deep, shallow in ((6, 2), (6, 3), (12, 6))}
+{f"{deep} layers to {shallow}": students.take_layers(deep, shallow) for deep, shallow in ((6, 2), (6, 3), (12, 6))}
 
 # %% [markdown]
 # ### Exercise: which layers
 
 # %% exercise="take_layers"
-def take_layers(n_teacher: int, n_student: int) -> list[int]:
-    """Positions of the teacher's layers that a student starts from: evenly spaced, the last one always taken.
-
-    n_teacher, n_student: numbers of layers, 1 <= n_student <= n_teacher. Layers count from 0.
-    Student layer i takes teacher layer floor((i + 1) * n_teacher / n_student) - 1, for i = 0 ... n_student - 1.
-    Returns a list of n_student ints, ascending.
-
-    >>> take_layers(6, 2), take_layers(7, 3)
-    ([2, 5], [1, 3, 6])
-    """
-    raise NotImplementedError
-
-quiz.check(take_layers)
 
 # %% [markdown]
 # ### A trap
@@ -259,8 +235,8 @@ plots.note(f"With {labelled['few']} labels, distilling closes {closed:.0%} of th
 
 # %%
 def trained(logits, alpha, steps=3):
-    student = models.topic_student(grid.SETTINGS["n_layers"], source="encoder", freeze_embeddings=True)
-    grid.distil(student, data["full"] | {"teacher_logits": logits}, alpha=alpha, T=2.0, lr=5e-4, seed=0, steps=steps)
+    student = students.topic_student(grid.SETTINGS["n_layers"], source="encoder", freeze_embeddings=True)
+    students.distil(student, data["full"] | {"teacher_logits": logits}, alpha=alpha, T=2.0, lr=5e-4, seed=0, steps=steps)
     return torch.cat([weight.flatten() for weight in student.parameters()])
 
 # %%
@@ -417,20 +393,20 @@ tables.table([{"with": name, "weak teacher minus no teacher": points(each), "ver
 # does not depend on what the weights hold, so an untrained student will do.
 
 # %%
-large, small = models.topic_teacher(), models.topic_student(grid.SETTINGS["n_layers"], source="encoder")
-sentence = models.tokenize(corpora.sentences("validation")["text"][:1])
+large, small = topic_classifier.topic_teacher(), students.topic_student(grid.SETTINGS["n_layers"], source="encoder")
+sentence = topic_classifier.tokenize(bbc.sentences("validation")["text"][:1])
 with torch.inference_mode():
-    timing = measure.compare({"teacher": lambda: large(**sentence), "student": lambda: small(**sentence)}, repeats=60)
+    timing = benchmark.compare({"teacher": lambda: large(**sentence), "student": lambda: small(**sentence)}, repeats=60)
 faster = timing.ratio("teacher", "student")
 
 # %%
-sizes = {name: measure.size_on_disk(model) / 1e6 for name, model in (("teacher", large), ("student", small))}
+sizes = {name: model_size.size_on_disk(model) / 1e6 for name, model in (("teacher", large), ("student", small))}
 scores = {"teacher": teacher, "student": score("few", True)}
 tables.table({name: {"megabytes": sizes[name], "p50 (ms)": timing.timings[name].p50, "p95 (ms)": timing.timings[name].p95,
                      "accuracy (%)": percent(scores[name])} for name in sizes})
 
 # %%
-embeddings = measure.size_on_disk(small.encoder.embeddings) / 1e6
+embeddings = model_size.size_on_disk(small.encoder.embeddings) / 1e6
 smaller = 1 - sizes["student"] / sizes["teacher"]
 plots.note(f"The student is {faster:.2f} times as fast and {smaller:.0%} smaller. A third of the layers, and still "
            f"{1 - smaller:.0%} of the bytes: {embeddings:.0f} of its {sizes['student']:.0f} MB are embeddings, which it "
@@ -443,28 +419,14 @@ plots.note(f"The student is {faster:.2f} times as fast and {smaller:.0%} smaller
 # student that guesses has kept nothing. Count from there.
 
 # %% exercise="retention"
-def retention(student_score: float, teacher_score: float, chance: float) -> float:
-    """Share of what the teacher knows that the student kept, counted from guessing.
-
-    student_score, teacher_score, chance: scores on one scale, such as accuracies; chance is what guessing scores, and
-    the teacher is always above it. A student that guesses keeps 0, one as good as the teacher keeps 1; a student below
-    chance keeps less than 0, one above its teacher more than 1: nothing is cut off.
-    Returns a float.
-
-    >>> retention(0.8, 0.9, 0.2)       # 0.6 of 0.7
-    0.8571428571428572
-    """
-    raise NotImplementedError
-
-quiz.check(retention)
 
 # %%
-topics = torch.tensor(grid.held_out("test")["topic"])
+topics = torch.tensor(topic_classifier.held_out("test")["topic"])
 chance = (topics.bincount().max() / len(topics)).item()        # always naming the most frequent topic
 
 def kept_share(*way):
     own = score(*way)
-    return intervals.Interval(*(100 * distillation.retention(end, teacher.value, chance)
+    return intervals.Interval(*(100 * losses.retention(end, teacher.value, chance)
                                 for end in (own.value, own.low, own.high)))
 
 tables.table({name: kept_share(*way) for name, way in ways.items()}, unit="% kept of what the teacher knows")

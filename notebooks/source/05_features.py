@@ -12,9 +12,13 @@
 import torch
 import torch.nn.functional as F
 
-from lessons_lib import claims, corpora, features, intervals, measure, models, plots, study, tables, widgets
-from lessons_lib import study_distil_classifier as classifier
-from lessons_lib import study_features as studied
+from lessons_lib.distillation import features, students
+from lessons_lib.measure import benchmark, intervals, model_size
+from lessons_lib.show import claims, plots, tables, widgets
+from lessons_lib.studies import distil_classifier as classifier
+from lessons_lib.studies import features as studied
+from lessons_lib.studies import study
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -27,10 +31,10 @@ quiz = lesson("05")
 # more. Count them for one sentence.
 
 # %%
-teacher = models.topic_teacher()
-texts = corpora.sentences("validation")["text"]
+teacher = topic_classifier.topic_teacher()
+texts = bbc.sentences("validation")["text"]
 short = min((text for text in texts if len(text) > 45), key=len)
-tokens = models.tokenize([short])
+tokens = topic_classifier.tokenize([short])
 with torch.no_grad():
     inside = features.look_inside(teacher, **tokens, attention=True)
 
@@ -54,7 +58,7 @@ tables.table(counted, f"Numbers computed for “{short}”", unit="numbers")
 # cosine between the two: 1 means that the layer changed no direction.
 
 # %%
-batch = models.tokenize(texts[:64])
+batch = topic_classifier.tokenize(texts[:64])
 real = batch["attention_mask"].bool()
 with torch.no_grad():
     seen = features.look_inside(teacher, **batch, attention=True)
@@ -85,19 +89,6 @@ tables.table([{"student layers": n} | {name: str(features.layer_map(n, 6, name))
 # ### Exercise: the layer map
 
 # %% exercise="layer_map"
-def layer_map(n_student: int, n_teacher: int, strategy: str) -> list[int]:
-    """For each student layer, from the first to the last, the teacher layer that it imitates; layers count from 0.
-
-    "uniform": student layer i imitates teacher layer (i + 1) · n_teacher // n_student - 1.
-    "last": the student's layers imitate the last n_student layers, in order. "first": the first n_student layers.
-    n_student is at most n_teacher.
-
-    >>> layer_map(2, 6, "uniform"), layer_map(2, 6, "last"), layer_map(4, 6, "uniform")
-    ([2, 5], [4, 5], [0, 2, 3, 5])
-    """
-    raise NotImplementedError
-
-quiz.check(layer_map)
 
 # %% [markdown]
 # ## Hints: the same hidden states
@@ -126,7 +117,7 @@ plots.grids(student_state, projected, teacher_state, titles=["student", "project
 
 # %%
 total, wanted = real.numel(), int(real.sum())
-fresh = models.topic_student(2, source="encoder")
+fresh = students.topic_student(2, source="encoder")
 with torch.no_grad():
     untrained = features.look_inside(fresh, **batch, attention=True)
 everywhere = (untrained.hidden[-1] - seen.hidden[-1]).square().mean().item()
@@ -141,24 +132,6 @@ plots.note(f"In this batch {total - wanted:,} of {total:,} positions are padding
 # Leave the padding out; do not multiply it by zero. What stands there may be NaN, and 0 · NaN is NaN.
 
 # %% exercise="hint_loss"
-def hint_loss(
-    student_hidden: torch.Tensor, teacher_hidden: torch.Tensor, mask: torch.Tensor, projection: torch.Tensor
-) -> torch.Tensor:
-    """Mean squared error between the projected student and the teacher, over real tokens and the teacher's channels.
-
-    student_hidden: FP32 (batch, length, student width). teacher_hidden: FP32 (batch, length, teacher width).
-    mask: int64 (batch, length), 1 for a real token; what stands at padding is never read, NaN included.
-    projection: FP32 (teacher width, student width), as a linear layer keeps it; the student is multiplied by its
-    transpose. The mean is over all real tokens of the batch together, not sentence by sentence. No gradient reaches
-    the teacher. Returns an FP32 tensor without axes.
-
-    >>> student, teacher = torch.tensor([[[1.0]]]), torch.tensor([[[3.0, 1.0]]])
-    >>> hint_loss(student, teacher, torch.tensor([[1]]), torch.tensor([[1.0], [1.0]]))
-    tensor(2.)
-    """
-    raise NotImplementedError
-
-quiz.check(hint_loss)
 
 # %% [markdown]
 # With the loss at hand the three maps can be compared before any training. The student below has the teacher's layers 2
@@ -184,7 +157,7 @@ plots.note(f"The student's two layers stand nearest to the teacher's layers **{n
 # each row sums to 1. Here is one head on the short sentence.
 
 # %%
-words = models.tokenizer().convert_ids_to_tokens(tokens["input_ids"][0].tolist())
+words = topic_classifier.tokenizer().convert_ids_to_tokens(tokens["input_ids"][0].tolist())
 head = inside.attention[2][0, 0]
 plots.grids((100 * head).round(), titles=["layer 2, head 0, shares in per cent"],
             title=f"Down and across: {' '.join(words)}")
@@ -198,7 +171,7 @@ plots.grids((100 * head).round(), titles=["layer 2, head 0, shares in per cent"]
 plain = {"fast": lambda: features.look_inside(teacher, **batch),
          "eager, with maps": lambda: features.look_inside(teacher, **batch, attention=True)}
 with torch.no_grad():
-    timing = measure.compare(plain, repeats=5, warmup=1)
+    timing = benchmark.compare(plain, repeats=5, warmup=1)
 slower = timing.ratio("eager, with maps", "fast")
 plots.note(f"Without maps `attention` holds {len(features.look_inside(teacher, **tokens).attention)} tensors. With "
            f"them a forward pass takes {slower:.2f} times as long on this machine. What the fast form saves grows with "
@@ -217,20 +190,6 @@ plots.note(f"Without maps `attention` holds {len(features.look_inside(teacher, *
 # ### Exercise: the attention loss
 
 # %% exercise="attention_loss"
-def attention_loss(student_maps: torch.Tensor, teacher_maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared error between attention maps, over heads and over pairs of real tokens.
-
-    student_maps, teacher_maps: FP32 (batch, heads, length, length), a row for each query, a column for each key.
-    mask: int64 (batch, length), 1 for a real token. A pair counts when query and key are both real; whatever stands
-    in other places, NaN included, is never read. The mean is over all such pairs of the batch together and all heads.
-    No gradient reaches the teacher. Returns an FP32 tensor without axes.
-
-    With one head, two real tokens of three and every student entry 0.1 above the teacher's there: four pairs count, and
-    attention_loss(student_maps, teacher_maps, mask) -> 0.01
-    """
-    raise NotImplementedError
-
-quiz.check(attention_loss)
 
 # %% [markdown]
 # ## Relations: the same geometry
@@ -275,23 +234,9 @@ drawn(moved)
 # ### Exercise: the relation loss
 
 # %% exercise="relation_loss"
-def relation_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """How differently teacher and student space their examples: Huber loss between scaled pairwise distances.
-
-    student: FP32 (batch, student width). teacher: FP32 (batch, teacher width); one embedding an example, all different.
-    For each model: the Euclidean distances of all pairs of two different examples, divided by their mean over these
-    pairs. The loss is the mean over the pairs of huber(a - b) with a from the student, b from the teacher:
-    0.5 x² where |x| < 1, else |x| - 0.5. No gradient reaches the teacher. Returns an FP32 tensor without axes.
-
-    >>> relation_loss(torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [2.0], [4.0]]))
-    tensor(0.0208)
-    """
-    raise NotImplementedError
-
-quiz.check(relation_loss)
 
 # %% [markdown]
-# Two relatives, both in `lessons_lib.features`:
+# Two relatives, both in `lessons_lib.distillation.features`:
 #
 # - **Angles.** `angle_loss` compares the angles that three examples form. Park and others use it beside the distances.
 # - **Relations between tokens.** MiniLM (Wang and others, 2020), the family of our teacher, compares how the tokens of
@@ -425,13 +370,13 @@ plots.note(f"Better than the output loss alone: in its place, {', '.join(alone) 
 
 # %%
 lesson_batch = {name: tensor[:setup["batch_size"]] for name, tensor
-                in classifier.transfer_data("few", "topic", setup["alpha"], seed=0).items()}
-pupil = models.topic_student(2, source="encoder", freeze_embeddings=True)
+                in students.transfer_data("few", "topic", setup["alpha"], seed=0).items()}
+pupil = students.topic_student(2, source="encoder", freeze_embeddings=True)
 steps = {"output": (True, {})} | {f"output + {name}": (True, {name: 1.0}) for name in studied.FEATURES}
 losses = {name: studied.combined(teacher, *parts) for name, parts in steps.items()}
 
 # %%
-timed = measure.compare({name: lambda loss=loss: loss(pupil, lesson_batch).backward()
+timed = benchmark.compare({name: lambda loss=loss: loss(pupil, lesson_batch).backward()
                          for name, loss in losses.items()}, repeats=5, warmup=1)
 costs = {name: timed.ratio(name, "output") for name in losses}
 
@@ -457,8 +402,8 @@ widgets.explore(turn_and_stretch, degrees=(-180, 180, 20), scale=(0.5, 3.0, 0.5)
 # ## Claimed and measured
 
 # %%
-student_bytes, teacher_bytes = measure.size_on_disk(fresh), measure.size_on_disk(teacher)
-models_timed = measure.compare({"teacher": lambda: teacher(**batch), "student": lambda: fresh(**batch)}, repeats=10)
+student_bytes, teacher_bytes = model_size.size_on_disk(fresh), model_size.size_on_disk(teacher)
+models_timed = benchmark.compare({"teacher": lambda: teacher(**batch), "student": lambda: fresh(**batch)}, repeats=10)
 speed = models_timed.ratio("teacher", "student")
 lost = classifier.teacher_accuracy(table).value - scores[best].value
 

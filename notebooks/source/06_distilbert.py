@@ -13,23 +13,13 @@ import math
 
 import torch
 
-from lessons_lib import (
-    claims,
-    corpora,
-    distillation,
-    general_distillation,
-    intervals,
-    masked_language,
-    masking,
-    measure,
-    models,
-    plots,
-    study,
-    tables,
-    training,
-    widgets,
-)
-from lessons_lib import study_distilbert as grid
+from lessons_lib.distillation import general, losses, masked_language, students
+from lessons_lib.measure import benchmark, intervals, model_size
+from lessons_lib.show import claims, plots, tables, widgets
+from lessons_lib.studies import distilbert as grid
+from lessons_lib.studies import study
+from lessons_lib.tasks import bbc, topic_classifier
+from lessons_lib.training import loop
 from quizzes import lesson
 
 # %%
@@ -65,7 +55,7 @@ replacement = [0.0, 0.0, 0.0, 0.0, 0.40, 0.0, 0.0, 0.0, 0.0]   # which random to
 uniforms = torch.tensor([[choose], [fate], [replacement]])
 
 # %%
-masked, labels = masking.mask_tokens(ids, torch.tensor([0, 1, 2]), mask_id=3, vocab=20, p=0.15, uniforms=uniforms)
+masked, labels = masked_language.mask_tokens(ids, torch.tensor([0, 1, 2]), mask_id=3, vocab=20, p=0.15, uniforms=uniforms)
 plots.grids(ids, masked, labels, titles=["the text", "what the model sees (3 is [MASK])", "what it has to say"])
 
 # %% [markdown]
@@ -86,27 +76,6 @@ plots.grids(ids, masked, labels, titles=["the text", "what the model sees (3 is 
 # The random numbers come in as a tensor, so that your result can be compared with another one.
 
 # %% exercise="mask_tokens"
-def mask_tokens(
-    ids: torch.Tensor, special: torch.Tensor, mask_id: int, vocab: int, p: float, uniforms: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hide tokens for a masked language model: what it sees, and what it has to say.
-
-    ids: int64 (batch, length). special: int64 (n,), ids that are never chosen, padding among them. mask_id: the id of
-    [MASK]. vocab: number of ids. p: share of the other tokens to choose. uniforms: FP32 (3, batch, length) in [0, 1).
-    A token that is not special is chosen where uniforms[0] < p. What the model sees of a chosen token depends on u =
-    uniforms[1] there: u < 0.8 the id mask_id; 0.8 <= u < 0.9 the random id floor(uniforms[2] * vocab); else the token
-    itself. Tokens that are not chosen stay.
-    Returns (masked, labels), both int64 (batch, length): labels hold the original id of every chosen token, -100
-    elsewhere. ids is left as it was.
-
-    >>> ids, special = torch.tensor([[1, 7, 8, 9, 7]]), torch.tensor([0, 1, 2])
-    >>> choose, fate, draw = [0.0, 0.1, 0.1, 0.1, 0.9], [0.0, 0.5, 0.85, 0.95, 0.0], [0.0, 0.0, 0.5, 0.0, 0.0]
-    >>> mask_tokens(ids, special, 3, 20, 0.15, torch.tensor([[choose], [fate], [draw]]))
-    (tensor([[ 1,  3, 10,  9,  7]]), tensor([[-100,    7,    8,    9, -100]]))
-    """
-    raise NotImplementedError
-
-quiz.check(mask_tokens)
 
 # %% [markdown]
 # On real sentences, with random numbers from torch: are the shares what they should be?
@@ -116,11 +85,11 @@ text = {name: grid.tokens()[name] for name in ("input_ids", "attention_mask")}
 with torch.random.fork_rng():
     torch.manual_seed(0)
     seen, asked = masked_language.masked_batch(text["input_ids"][:4000])
-original, chosen = text["input_ids"][:4000], asked != distillation.UNLABELLED
+original, chosen = text["input_ids"][:4000], asked != losses.UNLABELLED
 
 # %%
 special = torch.isin(original, masked_language.special_ids())
-mask_id = models.tokenizer().mask_token_id
+mask_id = topic_classifier.tokenizer().mask_token_id
 parts = {"[MASK]": seen[chosen] == mask_id, "itself": seen[chosen] == original[chosen]}
 shares = {"chosen, of the ordinary tokens": chosen.sum() / (~special).sum(),
           **{f"{name}, of the chosen": part.float().mean() for name, part in parts.items()},
@@ -137,7 +106,7 @@ def masked_again(row, time):
     with torch.random.fork_rng():
         torch.manual_seed(time)
         seen, _ = masked_language.masked_batch(text["input_ids"][row:row + 1])
-    return models.tokenizer().decode(seen[0, text["attention_mask"][row].bool()][1:-1])
+    return topic_classifier.tokenizer().decode(seen[0, text["attention_mask"][row].bool()][1:-1])
 
 tables.table([{"time": time, "what the model sees": masked_again(0, time)} for time in range(1, 5)])
 
@@ -158,11 +127,11 @@ tables.table([{"time": time, "what the model sees": masked_again(0, time)} for t
 teacher = grid.teacher()
 
 def guesses(model, sentence, most=4):
-    tokens = models.tokenizer()(sentence, return_tensors="pt")
+    tokens = topic_classifier.tokenizer()(sentence, return_tensors="pt")
     with torch.inference_mode():
         logits, _ = model(tokens["input_ids"], tokens["attention_mask"], tokens["input_ids"] == mask_id)
-    best = distillation.soften(logits[0], 1.0).topk(most)
-    return [f"{models.tokenizer().decode([int(k)])} {p:.0%}" for p, k in zip(*best, strict=True)]
+    best = losses.soften(logits[0], 1.0).topk(most)
+    return [f"{topic_classifier.tokenizer().decode([int(k)])} {p:.0%}" for p, k in zip(*best, strict=True)]
 
 # %%
 sentences = ["The prime [MASK] said the country would vote in May.", "The film won an award for best [MASK].",
@@ -176,13 +145,13 @@ tables.table([{"sentence": sentence, "best guesses": ", ".join(guesses(teacher, 
 
 # %%
 def silent():
-    model = masked_language.new_model(models.sentence_encoder())
+    model = masked_language.new_model(topic_classifier.sentence_encoder())
     masked_language.know_frequencies(model, text)
     return model
 
 mute = silent()
 torch.nn.init.zeros_(mute.norm.weight)                           # the hidden state is multiplied by zero
-levels = {"evenly": math.log(len(models.tokenizer())), "by frequency": masked_language.held_out_loss(mute)}
+levels = {"evenly": math.log(len(topic_classifier.tokenizer())), "by frequency": masked_language.held_out_loss(mute)}
 
 # %% [markdown]
 # Was it necessary to train the encoder with the head? Try the other way: freeze the encoder, train the head alone, and
@@ -194,7 +163,7 @@ STEPS = 30
 def begun(frozen):
     model = silent()
     model.encoder.encoder.requires_grad_(not frozen)
-    training.train(model, text, masked_language.masked_loss, steps=STEPS, lr=masked_language.TEACHER["lr"], seed=0)
+    loop.train(model, text, masked_language.masked_loss, steps=STEPS, lr=masked_language.TEACHER["lr"], seed=0)
     return masked_language.held_out_loss(model)
 
 levels |= {f"head alone, {STEPS} steps": begun(frozen=True), f"head and encoder, {STEPS} steps": begun(frozen=False)}
@@ -242,7 +211,7 @@ plots.note(f"The output layer multiplies by {output / 1e6:.1f} million numbers a
 student_says = torch.tensor([[[3.0, 0.0], [1.0, 1.0], [0.0, -2.0]]])
 teacher_says = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]]])
 every = torch.ones(1, 3)
-one_by_one = torch.stack([general_distillation.cosine_loss(student_says[:, k:k + 1], teacher_says[:, k:k + 1], every[:, :1])
+one_by_one = torch.stack([general.cosine_loss(student_says[:, k:k + 1], teacher_says[:, k:k + 1], every[:, :1])
                           for k in range(3)])
 plots.grids(student_says[0], teacher_says[0], one_by_one[:, None], titles=["student", "teacher", "1 - cosine"])
 
@@ -254,20 +223,6 @@ plots.grids(student_says[0], teacher_says[0], one_by_one[:, None], titles=["stud
 # ### Exercise: the cosine loss
 
 # %% exercise="cosine_loss"
-def cosine_loss(student_hidden: torch.Tensor, teacher_hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """How far the student's hidden states point away from the teacher's: mean over real tokens of 1 - cosine.
-
-    student_hidden, teacher_hidden: FP32 (batch, length, width), no row of a real token all zero. mask: int64 (batch,
-    length), 1 for a real token; what stands at padding is never read, NaN included. The mean is over all real tokens of
-    the batch together. No gradient reaches the teacher. Returns an FP32 tensor without axes.
-
-    >>> student, teacher = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
-    >>> cosine_loss(student, teacher, torch.tensor([[1, 1]]))         # cosines 1 and 0
-    tensor(0.5000)
-    """
-    raise NotImplementedError
-
-quiz.check(cosine_loss)
 
 # %% [markdown]
 # ### Exercise: all three
@@ -278,35 +233,6 @@ quiz.check(cosine_loss)
 # $$L = w_1 L_\text{soft} + w_2 L_\text{masked} + w_3 L_\text{cosine}$$
 
 # %% exercise="triple_loss"
-def triple_loss(
-    student_logits: torch.Tensor,
-    teacher_logits: torch.Tensor,
-    labels: torch.Tensor,
-    student_hidden: torch.Tensor,
-    teacher_hidden: torch.Tensor,
-    mask: torch.Tensor,
-    weights: tuple,
-    T: float,
-) -> torch.Tensor:
-    """The loss of DistilBERT: soft targets, masked-language loss and cosine, each times its weight, added up.
-
-    student_logits, teacher_logits: FP32 (M, vocabulary), at the M >= 1 chosen positions alone. labels: int64 (M,), the
-    tokens that stood there. student_hidden, teacher_hidden: FP32 (batch, length, width). mask: int64 (batch, length), 1
-    for a real token. weights: three numbers, for
-      1. T² times KL(teacher ‖ student), both softened by T, mean over the M positions;
-      2. the cross-entropy of the student's logits with the labels, at T = 1, mean over the M positions;
-      3. 1 - cosine of the hidden states, mean over the real tokens of the batch.
-    No gradient reaches the teacher. Returns the weighted sum, an FP32 tensor without axes; it is not divided by the
-    weights.
-
-    >>> logits, hidden = torch.tensor([[2.0, 0.0]]), torch.tensor([[[1.0, 0.0]]])
-    >>> one = torch.ones(1, 1).long()
-    >>> triple_loss(logits, logits, torch.tensor([1]), hidden, -hidden, one, (5.0, 2.0, 1.0), 2.0)   # 2 · 2.127 + 2
-    tensor(6.2539)
-    """
-    raise NotImplementedError
-
-quiz.check(triple_loss)
 
 # %% [markdown]
 # ## Cut a student out of its teacher
@@ -314,7 +240,7 @@ quiz.check(triple_loss)
 # The student is as wide as its teacher, so it can start from copies. Three of six layers, evenly spaced, are layers
 
 # %%
-taken = distillation.take_layers(6, 3)
+taken = students.take_layers(6, 3)
 taken
 
 # %% [markdown]
@@ -325,23 +251,6 @@ taken
 # ### Exercise: a state for the student
 
 # %% exercise="init_from_teacher"
-def init_from_teacher(student_layers: list[int], teacher_state: dict) -> dict:
-    """The state of a student whose layer k starts as a copy of the teacher's layer student_layers[k].
-
-    student_layers: positions in the teacher, counted from 0, in the student's order. teacher_state: name -> tensor. The
-    names of layer i have the form "encoder.layer.<i>.<rest>", such as "encoder.layer.10.output.dense.weight"; all other
-    names, such as "embeddings.word_embeddings.weight" or "head.bias", belong to no layer.
-    Returns a dict name -> tensor: the taken layers under their new numbers 0, 1, ..., everything that belongs to no
-    layer under its own name, and nothing else. The order of the names does not matter.
-
-    >>> state = {"embeddings.weight": torch.ones(1)}
-    >>> state |= {"encoder.layer.0.bias": torch.zeros(1), "encoder.layer.1.bias": torch.full((1,), 2.0)}
-    >>> init_from_teacher([1], state)
-    {'embeddings.weight': tensor([1.]), 'encoder.layer.0.bias': tensor([2.])}
-    """
-    raise NotImplementedError
-
-quiz.check(init_from_teacher)
 
 # %% [markdown]
 # ## Distil on plain text
@@ -350,23 +259,23 @@ quiz.check(init_from_teacher)
 # student follows. How far apart are they before and after?
 
 # %%
-cut = general_distillation.new_student(teacher, 3)
-follower = general_distillation.new_student(teacher, 3)
-history = general_distillation.distil(follower, teacher, text, steps=STEPS, lr=grid.RATES["triple"][0], seed=0,
+cut = general.new_student(teacher, 3)
+follower = general.new_student(teacher, 3)
+history = general.distil(follower, teacher, text, steps=STEPS, lr=grid.RATES["triple"][0], seed=0,
                                       progress=True)
 
 # %%
-held = models.tokenize(corpora.sentences("validation")["text"][:128])
+held = topic_classifier.tokenize(bbc.sentences("validation")["text"][:128])
 with torch.random.fork_rng():
     torch.manual_seed(0)
     seen, asked = masked_language.masked_batch(held["input_ids"])
-asked_at = asked != distillation.UNLABELLED
+asked_at = asked != losses.UNLABELLED
 
 def terms(model):
     with torch.inference_mode():
         logits, hidden = model(seen, held["attention_mask"], asked_at)
         target, theirs = teacher(seen, held["attention_mask"], asked_at)
-        return [general_distillation.triple_loss(logits, target, asked[asked_at], hidden, theirs, held["attention_mask"],
+        return [general.triple_loss(logits, target, asked[asked_at], hidden, theirs, held["attention_mask"],
                                                  weights).item() for weights in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
 
 # %%
@@ -532,7 +441,7 @@ plots.bars({name: percent(each) for name, each in by_steps.items()}, marks={"tea
 
 # %%
 sizes = (*grid.DEPTHS, 6)
-classifiers = {depth: models.topic_student(depth, source="encoder") for depth in sizes}
+classifiers = {depth: students.topic_student(depth, source="encoder") for depth in sizes}
 encoders = {depth: classifier.encoder for depth, classifier in classifiers.items()}
 full = masked_language.training_tokens()
 full = {name: tensor[full["attention_mask"].all(dim=1)][:32] for name, tensor in full.items()}
@@ -541,7 +450,7 @@ full = {name: tensor[full["attention_mask"].all(dim=1)][:32] for name, tensor in
 def timed(rows, repeats):
     batch = {name: tensor[:rows] for name, tensor in full.items()}
     with torch.inference_mode():
-        return measure.compare({depth: lambda depth=depth: encoders[depth](**batch) for depth in sizes}, repeats)
+        return benchmark.compare({depth: lambda depth=depth: encoders[depth](**batch) for depth in sizes}, repeats)
 
 single, batched = timed(rows=1, repeats=60), timed(rows=32, repeats=15)
 faster = {depth: batched.ratio(6, depth) for depth in sizes}
@@ -549,7 +458,7 @@ slower = {depth: batched.ratio(depth, 6) for depth in sizes}
 
 # %%
 parameters = {depth: sum(weight.numel() for weight in classifiers[depth].parameters()) for depth in sizes}
-size = {depth: measure.size_on_disk(classifiers[depth]) for depth in sizes}
+size = {depth: model_size.size_on_disk(classifiers[depth]) for depth in sizes}
 scores = {depth: grid.accuracy(table, depth, "triple") for depth in grid.DEPTHS} | {6: best}
 kept = {depth: grid.retention(table, depth, "triple") for depth in grid.DEPTHS} | {6: intervals.Interval(1, 1, 1)}
 

@@ -11,21 +11,12 @@
 # %% tags=["imports"]
 import torch
 
-from lessons_lib import (
-    bleu,
-    claims,
-    generation,
-    intervals,
-    measure,
-    plots,
-    tables,
-    translation,
-    translation_teacher,
-    translator,
-    widgets,
-)
-from lessons_lib import study_distil_translator as grid
-from lessons_lib import translation_distillation as levels
+from lessons_lib.distillation import translation_losses as levels
+from lessons_lib.distillation import translation_students
+from lessons_lib.measure import benchmark, bleu, intervals, model_size
+from lessons_lib.show import claims, plots, tables, widgets
+from lessons_lib.studies import distil_translator as grid
+from lessons_lib.tasks import decoding, phrase_pairs, translation, translator
 from quizzes import lesson
 
 # %%
@@ -40,7 +31,7 @@ quiz = lesson("07")
 # words, from English to French.
 
 # %%
-pairs = translation.pairs("train")
+pairs = phrase_pairs.pairs("train")
 tables.table([pairs[row] for row in range(6)], f"Some of {len(pairs):,} pairs")
 
 # %% [markdown]
@@ -52,8 +43,8 @@ tables.table([pairs[row] for row in range(6)], f"Some of {len(pairs):,} pairs")
 
 # %%
 phrase = "eighty-two million hours"
-english, french = translation.vocabularies()
-print(translation.pieces(phrase), english.encode([phrase]).tolist())
+english, french = phrase_pairs.vocabularies()
+print(phrase_pairs.pieces(phrase), english.encode([phrase]).tolist())
 print(len(english), "English pieces,", len(french), "French ones, four of each for padding, begin, end and unknown")
 
 # %% [markdown]
@@ -62,11 +53,11 @@ print(len(english), "English pieces,", len(french), "French ones, four of each f
 # piece by piece. After each piece it gives a score for every piece that could come next.
 
 # %%
-teacher = translation_teacher.teacher()
-held_out = translation.pairs("test")
+teacher = translation.teacher()
+held_out = phrase_pairs.pairs("test")
 some = held_out.select(range(6))["english"]
 tables.table([{"English": text, "the teacher's French": answer}
-              for text, answer in zip(some, generation.translate(teacher, some), strict=True)])
+              for text, answer in zip(some, decoding.translate(teacher, some), strict=True)])
 
 # %% [markdown]
 # ### What is held out?
@@ -111,22 +102,6 @@ tables.table({f"{n}-grams": shared(n) for n in (1, 2, 3, 4)}, "How many runs of 
 # Write it for words in lists. Yours must agree with sacrebleu, the program that papers use, to 0.01.
 
 # %% exercise="corpus_bleu"
-def corpus_bleu(hypotheses: list[list[str]], references: list[list[str]]) -> float:
-    """BLEU of a whole corpus, 0 to 100: n-grams of 1 to 4 words, one reference a sentence, no smoothing.
-
-    hypotheses, references: lists of equal length; each sentence a list of words, possibly shorter than 4 words.
-    p_n: matching n-grams of all sentences over n-grams of all hypotheses. An n-gram matches at most as often as it
-    occurs in the reference of its own sentence (clipped).
-    BLEU = 100 · min(1, exp(1 - r / c)) · (p_1 p_2 p_3 p_4)^(1/4), with c the words of all hypotheses and r the words of
-    all references. 0.0 when some p_n has no match, or no n-gram at all.
-
-    >>> round(corpus_bleu([["le", "six", "mai", "mille", "neuf", "cent", "dix"]],
-    ...                   [["le", "six", "mai", "mille", "huit", "cent", "dix"]]), 4)
-    48.8923
-    """
-    raise NotImplementedError
-
-quiz.check(corpus_bleu)
 
 # %% [markdown]
 # ### The teacher's BLEU
@@ -136,7 +111,7 @@ quiz.check(corpus_bleu)
 
 # %%
 references = held_out["french"][:]
-answers = generation.translate(teacher, held_out["english"][:])
+answers = decoding.translate(teacher, held_out["english"][:])
 counts = bleu.statistics(answers, references)
 teacher_bleu = bleu.interval(counts)
 right = [one == other for one, other in zip(answers, references, strict=True)]
@@ -146,7 +121,7 @@ plots.note(f"The teacher: BLEU **{teacher_bleu:.1f}** on {len(right):,} held-out
 # %%
 kinds = held_out["kind"][:]
 by_kind = {kind: bleu.interval(counts[[place for place, one in enumerate(kinds) if one == kind]])
-           for kind in translation.KINDS}
+           for kind in phrase_pairs.KINDS}
 hardest = min(by_kind, key=lambda kind: by_kind[kind].value)
 plots.bars(by_kind, title=f"Of the four kinds, {hardest}s are the teacher's hardest",
            alt="BLEU of the teacher by kind of phrase: "
@@ -166,14 +141,14 @@ tables.table(rows or [{"wrong phrases": "none"}], "Where the teacher fails")
 
 # %%
 student = translator.new_translator(translator.Shape(**grid.SETTINGS["small"]), seed=0).eval()
-sizes = {"teacher": measure.size_on_disk(teacher), "student": measure.size_on_disk(student)}
+sizes = {"teacher": model_size.size_on_disk(teacher), "student": model_size.size_on_disk(student)}
 smaller = sizes["teacher"] / sizes["student"]
 
 # %% [markdown]
 # To compare speed, let both take the same work: read one phrase, then ten steps of the decoder, whatever they write.
 
 # %%
-one_phrase, some_piece = english.encode([phrase]), torch.tensor([[translation.BEGIN]])
+one_phrase, some_piece = english.encode([phrase]), torch.tensor([[phrase_pairs.BEGIN]])
 
 @torch.inference_mode()
 def ten_steps(model):
@@ -183,8 +158,8 @@ def ten_steps(model):
         _, _, cache = model.decode(some_piece, memory, mask, cache)
 
 # %%
-with measure.threads(1):
-    speed = measure.compare({name: lambda model=model: ten_steps(model)
+with benchmark.threads(1):
+    speed = benchmark.compare({name: lambda model=model: ten_steps(model)
                              for name, model in {"teacher": teacher, "student": student}.items()})
 
 # %%
@@ -203,8 +178,8 @@ plots.note(f"The student's file is {smaller:.1f} times smaller; the teacher take
 # have a few pairs and many phrases without French. What is the best that the student can learn from them?
 
 # %%
-few = grid.few_pairs(seed=0)
-plots.note(f"**{len(few)}** translated pairs, **{len(grid.untranslated()):,}** phrases without French, and "
+few = translation_students.few_pairs(seed=0)
+plots.note(f"**{len(few)}** translated pairs, **{len(translation_students.untranslated()):,}** phrases without French, and "
            f"{grid.SETTINGS['steps']} training steps of {grid.SETTINGS['batch_size']} phrases for every method.")
 
 # %% [markdown]
@@ -214,11 +189,11 @@ plots.note(f"**{len(few)}** translated pairs, **{len(grid.untranslated()):,}** p
 # classifier, as in lesson 03, at every place of the text.
 
 # %%
-example = translation.tensors(["the sixth of May nineteen ten"], ["le six mai mille neuf cent dix"])
+example = phrase_pairs.tensors(["the sixth of May nineteen ten"], ["le six mai mille neuf cent dix"])
 with torch.inference_mode():
     logits = teacher(example["source"], example["target"][:, :-1])[0]
 probabilities = logits.softmax(dim=-1)
-tables.table([{"after": translation.join(french.pieces[k] for k in example["target"][0, 1 : place + 1].tolist()),
+tables.table([{"after": phrase_pairs.join(french.pieces[k] for k in example["target"][0, 1 : place + 1].tolist()),
                "likeliest": french.pieces[row.argmax()], "probability": row.max().item(),
                "second": french.pieces[row.argsort()[-2]], "its probability": row.sort().values[-2].item()}
               for place, row in enumerate(probabilities)], "What comes next, says the teacher", digits=2)
@@ -236,24 +211,6 @@ tables.table([{"after": translation.join(french.pieces[k] for k in example["targ
 # ### Exercise: the word-level loss
 
 # %% exercise="word_level_loss"
-def word_level_loss(
-    student_logits: torch.Tensor, teacher_logits: torch.Tensor, target: torch.Tensor, alpha: float
-) -> torch.Tensor:
-    """alpha · KL(teacher ‖ student) + (1 - alpha) · cross-entropy with the text: each a mean over real pieces, in nats.
-
-    student_logits, teacher_logits: FP32 (batch, length, pieces), both at T = 1. No gradient goes to the teacher.
-    target: int64 (batch, length), the right piece at each place; 0 is padding, which counts in neither term.
-    alpha: weight of the teacher, 0 ... 1. At least one piece is real.
-    Returns a scalar.
-
-    >>> student = torch.zeros(1, 3, 2)
-    >>> teacher = torch.tensor([[[0.0, 2.0], [0.0, -2.0], [9.0, 9.0]]])
-    >>> word_level_loss(student, teacher, torch.tensor([[1, 1, 0]]), 0.5)
-    tensor(0.5105)
-    """
-    raise NotImplementedError
-
-quiz.check(word_level_loss)
 
 # %% [markdown]
 # Note where the formula stands: on $y_{<t}$, a French beginning. The phrases without French have none. At word level
@@ -274,7 +231,7 @@ quiz.check(word_level_loss)
 # %%
 source = english.encode(held_out.select(range(200))["english"][:])
 with torch.inference_mode():
-    by_beams = {beams: french.decode(generation.beam_search(teacher, source, beams)) for beams in (1, 4)}
+    by_beams = {beams: french.decode(decoding.beam_search(teacher, source, beams)) for beams in (1, 4)}
 tables.table({f"{beams} beams" if beams > 1 else "greedy": bleu.corpus_bleu(texts, references[:200])
               for beams, texts in by_beams.items()}, "The teacher on 200 phrases", unit="BLEU")
 
@@ -282,33 +239,15 @@ tables.table({f"{beams} beams" if beams > 1 else "greedy": bleu.corpus_bleu(text
 # ### Exercise: data from a teacher
 
 # %% exercise="sequence_level_data"
-def sequence_level_data(teacher, sources: list[str]) -> list[tuple[str, list[str]]]:
-    """Pairs for a student, from untranslated sources and the teacher's own beams.
-
-    teacher(source) runs the teacher's beam search and returns a list of (pieces, score): pieces a list of strings, the
-    last of them "</s>" when the beam was finished; score the sum of the log-probabilities of these pieces.
-    sources: texts, possibly with repetitions.
-    Returns a list of (source, pieces), in the order in which each source first occurs. Each distinct source is asked
-    once: a beam search is the expensive part. Of its finished beams take the one with the largest score divided by its
-    number of pieces, "</s>" counted; of equal ones the first. Leave "</s>" out of the pair. A source without a
-    finished beam is left out.
-
-    >>> teacher = {"two": [(["deux", "</s>"], -1.0), (["dix", "-deux", "</s>"], -1.2)]}.__getitem__
-    >>> sequence_level_data(teacher, ["two", "two"])
-    [('two', ['dix', '-deux'])]
-    """
-    raise NotImplementedError
-
-quiz.check(sequence_level_data)
 
 # %% [markdown]
 # `course prepare` did this for all phrases without French. We know the true translations, though the student never sees
 # them, so we can say how good its textbook is.
 
 # %%
-written = grid.teacher_translations()
+written = translation_students.teacher_translations()
 truth = dict(zip(pairs["english"][:], pairs["french"][:], strict=True))
-textbook = bleu.corpus_bleu(written, [truth[text] for text in grid.untranslated()])
+textbook = bleu.corpus_bleu(written, [truth[text] for text in translation_students.untranslated()])
 plots.note(f"BLEU of the textbook: {textbook:.1f}. The teacher was trained on all pairs, these among them, so it "
            "hardly errs here. What the student gets from it is text that nobody had to pay for.")
 
@@ -325,7 +264,7 @@ plots.note(f"BLEU of the textbook: {textbook:.1f}. The teacher was trained on al
 # runs once over the data, not once a step.
 
 # %%
-data = grid.student_data("few", translated=True, seed=0)
+data = translation_students.student_data("few", translated=True, seed=0)
 cached = levels.teacher_outputs(teacher, {name: rows[:256] for name, rows in data.items()})
 tables.table([{"cached": name, "shape": str(tuple(rows.shape)), "dtype": str(rows.dtype).removeprefix("torch."),
                "bytes a phrase": rows[0].numel() * rows.element_size()} for name, rows in cached.items()])
@@ -440,20 +379,6 @@ plots.note(f"With all {len(pairs):,} pairs the student alone reaches **{all_pair
 # Which layers survive each stage? Lesson 04 took them evenly spaced, with the last one kept. A stage removes two.
 
 # %% exercise="stage_plan"
-def stage_plan(n_teacher: int, n_student: int) -> list[list[int]]:
-    """The layers that each stage keeps, from n_teacher down to n_student layers, two fewer at a time.
-
-    A stage goes from `before` to `after = max(n_student, before - 2)` layers and keeps the layers
-    floor((i + 1) · before / after) - 1 for i = 0 ... after - 1: evenly spaced, the last one among them. They are
-    numbered from 0 in the model *before*, which has been trained meanwhile: not in the first teacher.
-    Returns a list with one list for each stage; n_teacher = n_student needs none.
-
-    >>> stage_plan(6, 2)
-    [[0, 2, 3, 5], [1, 3]]
-    """
-    raise NotImplementedError
-
-quiz.check(stage_plan)
 
 # %% [markdown]
 # First what depth buys in time, measured on one phrase, in turns; and what is left of the translations when layers are
@@ -462,13 +387,13 @@ quiz.check(stage_plan)
 # %%
 depths = {6: teacher} | {depth: levels.shallower(teacher, levels.stage_plan(6, depth, 6 - depth)[0], 0.0).eval()
                          for depth in (4, 2)}
-with measure.threads(1):
-    by_depth = measure.compare({str(depth): lambda model=model: ten_steps(model) for depth, model in depths.items()})
+with benchmark.threads(1):
+    by_depth = benchmark.compare({str(depth): lambda model=model: ten_steps(model) for depth, model in depths.items()})
 quicker = {depth: by_depth.ratio("6", str(depth)) for depth in depths}
 
 # %%
 def scored(model, phrases=200):
-    answers = generation.translate(model, held_out["english"][:phrases])
+    answers = decoding.translate(model, held_out["english"][:phrases])
     return bleu.interval(bleu.statistics(answers, references[:phrases]))
 
 untrained = {depth: scored(model) for depth, model in depths.items()}
@@ -516,7 +441,7 @@ plots.note(f"6 → 4 → 2 {compared}: {in_steps:+.1f} BLEU, paired over {in_ste
 # %%
 def translated(phrase=0, layers=2, beams=1):
     text = held_out[phrase]["english"]
-    answer = generation.translate(depths[layers], [text], beams=beams)[0]
+    answer = decoding.translate(depths[layers], [text], beams=beams)[0]
     score = bleu.corpus_bleu([answer], [references[phrase]])
     return tables.table([{"English": text, f"{layers} layers": answer, "reference": references[phrase], "BLEU": score}])
 

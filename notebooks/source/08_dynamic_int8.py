@@ -12,8 +12,12 @@
 import torch
 from torch.nn import functional
 
-from lessons_lib import affine, claims, corpora, dynamic_int8, energy, int8, intervals, measure, models, plots, widgets
-from lessons_lib.tables import table
+from lessons_lib.arithmetic import affine
+from lessons_lib.int8 import dynamic, torch_ao
+from lessons_lib.measure import benchmark, energy, intervals, model_size
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -44,28 +48,13 @@ plots.grids(tokens, (tokens / one_scale).round().int(), titles=["activations", f
 # $$s_i = \frac{\max_k |x_{ik}|}{127}, \qquad q_{ik} = \text{round}\left(\frac{x_{ik}}{s_i}\right)$$
 
 # %%
-codes, scales = dynamic_int8.quantize_rows(tokens)
+codes, scales = dynamic.quantize_rows(tokens)
 plots.grids(codes, scales, titles=["codes, a scale a row", "scales"])
 
 # %% [markdown]
 # ### Exercise: a scale for each row
 
 # %% exercise="quantize_rows"
-def quantize_rows(x):
-    """Signed 8-bit codes of an activation, with a scale for every row.
-
-    x: FP32 (rows, n). The scale of a row is its largest absolute value divided by 127; a row of zeros gets the scale 1.
-    The codes are x / scale, rounded to the nearest: -127 ... 127. (No case lies within 0.1 of a half step.)
-    Returns (codes, scales): int8 shaped like x, and FP32 (rows, 1).
-
-    >>> quantize_rows(torch.tensor([[1.27, -0.50], [0.0, -12.7]]))
-    (tensor([[ 127,  -50],
-            [   0, -127]], dtype=torch.int8), tensor([[0.0100],
-            [0.1000]]))
-    """
-    raise NotImplementedError
-
-quiz.check(quantize_rows)
 
 # %% [markdown]
 # ## Where do the scales go?
@@ -77,7 +66,7 @@ quiz.check(quantize_rows)
 #
 # `torch._int_mm` multiplies two int8 matrices and adds up in int32. The underscore says that torch does not promise to
 # keep the name. On processors with the instructions AVX-512 VNNI it is the door to them. On others it is slow, and
-# there the library's `dynamic_int8.product` gives the same sums by FP32 products of the codes.
+# there the library's `dynamic.product` gives the same sums by FP32 products of the codes.
 
 # %%
 weight = torch.tensor([[0.5, -0.1, 0.3, 0.2], [0.02, 0.04, -0.01, 0.03]])
@@ -86,21 +75,6 @@ sums = torch._int_mm(codes, w_codes.t().contiguous())
 plots.grids(sums, sums * scales * w_scales, tokens @ weight.t(), titles=["int32 sums", "scaled back", "in FP32"])
 
 # %% exercise="int8_linear"
-def int8_linear(x, w_codes, w_scales, bias):
-    """A linear layer on 8-bit codes: x is quantized as in `quantize_rows`, multiplied in integers, and scaled back.
-
-    x: FP32 (rows, n_in). w_codes: int8 (n_out, n_in). w_scales: FP32 (n_out,), one for each output channel.
-    bias: FP32 (n_out,), added at the end, or None.
-    The integers are added exactly, in int32: torch._int_mm(a, b) multiplies int8 (M, K) by int8 (K, N), or convert with
-    .int() and use @. Returns FP32 (rows, n_out).
-
-    >>> weight = torch.tensor([[100, 2]], dtype=torch.int8)
-    >>> int8_linear(torch.tensor([[1.27, -0.50]]), weight, torch.tensor([0.01]), None)
-    tensor([[1.2600]])
-    """
-    raise NotImplementedError
-
-quiz.check(int8_linear)
 
 # %% [markdown]
 # ## On a real layer
@@ -109,14 +83,14 @@ quiz.check(int8_linear)
 # codes of the library, which takes a few rows at a time, those of the formula, to the last bit?
 
 # %%
-teacher = models.topic_teacher()
-test = corpora.sentences("test").shuffle(seed=0).select(range(300))
+teacher = topic_classifier.topic_teacher()
+test = bbc.sentences("test").shuffle(seed=0).select(range(300))
 texts, topics, documents = test["text"], torch.tensor(test["topic"]), test["document"]
 
 def batch_of(size, length):
     """size texts of exactly length tokens: several sentences in a row, cut off."""
     long = [" ".join(texts[(i + k) % 300] for k in range(1 + length // 8)) for i in range(size)]
-    return models.tokenize(long, length)
+    return topic_classifier.tokenize(long, length)
 
 batch = batch_of(32, 40)
 
@@ -130,12 +104,12 @@ x = seen[0]
 # %%
 row_scales = x.abs().amax(1, keepdim=True) / 127
 by_formula = (x * (1 / row_scales)).round().to(torch.int8)
-codes, scales = dynamic_int8.quantize_rows(x)
+codes, scales = dynamic.quantize_rows(x)
 torch.equal(codes, by_formula), torch.equal(scales, row_scales)
 
 # %%
-small = dynamic_int8.Int8Linear(layer)
-by_torch_ao = int8.torch_ao_dynamic(torch.nn.Sequential(layer))
+small = dynamic.Int8Linear(layer)
+by_torch_ao = torch_ao.torch_ao_dynamic(torch.nn.Sequential(layer))
 exact = layer(x)
 kept = {"a scale a row, ours": affine.sqnr_db(exact, small(x)),
         "one scale for all rows (weights in FP32)": affine.sqnr_db(exact, layer(affine.round_trip(x, 8, "tensor"))),
@@ -153,11 +127,11 @@ table(kept, unit="signal to noise of the output (dB)")
 # multiply at all, but they are the larger half of this model's bytes. Make three versions.
 
 # %%
-quantized = {"FP32": teacher, "INT8 linear": dynamic_int8.dynamic_int8(teacher),
-             "INT8 linear and embeddings": dynamic_int8.dynamic_int8(teacher, embeddings=True)}
-file_bytes = {name: measure.size_on_disk(model) for name, model in quantized.items()}
+quantized = {"FP32": teacher, "INT8 linear": dynamic.dynamic_int8(teacher),
+             "INT8 linear and embeddings": dynamic.dynamic_int8(teacher, embeddings=True)}
+file_bytes = {name: model_size.size_on_disk(model) for name, model in quantized.items()}
 shares = {name: 100 * size / file_bytes["FP32"] for name, size in file_bytes.items()}
-embedding_share = measure.state_bytes(teacher.encoder.embeddings) / measure.state_bytes(teacher)
+embedding_share = model_size.state_bytes(teacher.encoder.embeddings) / model_size.state_bytes(teacher)
 
 # %%
 plots.bars(shares, xlabel="bytes of the file (% of FP32)",
@@ -168,11 +142,11 @@ plots.bars(shares, xlabel="bytes of the file (% of FP32)",
 
 # %% [markdown]
 # Do the answers suffer? The same sentences for every version, torch's own two included. (`torch.ao` is the older path
-# and `torchao` its successor; the module `int8` is the only one in this course that knows them.)
+# and `torchao` its successor; the module `torch_ao` is the only one in this course that knows them.)
 
 # %%
-quantized |= {"torch.ao": int8.torch_ao_dynamic(teacher), "torchao": int8.torchao_dynamic(teacher)}
-right = {name: (models.predict_logits(model, texts).argmax(1) == topics).int().tolist()
+quantized |= {"torch.ao": torch_ao.torch_ao_dynamic(teacher), "torchao": torch_ao.torchao_dynamic(teacher)}
+right = {name: (topic_classifier.predict_logits(model, texts).argmax(1) == topics).int().tolist()
          for name, model in quantized.items()}
 changes = {name: intervals.paired_difference(answers, right["FP32"], documents) for name, answers in right.items()}
 
@@ -190,7 +164,7 @@ table({name: {"accuracy, 95 % interval": f"{intervals.accuracy(answers, document
 
 # %%
 racing = {name: model for name, model in quantized.items() if name != "torchao"}
-run = measure.compare({name: lambda model=model: model(**batch) for name, model in racing.items()}, repeats=6, warmup=1)
+run = benchmark.compare({name: lambda model=model: model(**batch) for name, model in racing.items()}, repeats=6, warmup=1)
 gains = {name: run.ratio("FP32", name) for name in racing if name != "FP32"}
 ours, against = gains["INT8 linear"], run.ratio("torch.ao", "INT8 linear")
 at_threads = f"{torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
@@ -202,7 +176,7 @@ plots.bars(gains, marks={"as fast as FP32": 1}, xlabel="times as fast as FP32, 9
 
 # %%
 plots.note(f"Measured on {at_threads}. Ours is {against:.2f} times as fast as torch.ao, where a linear layer is one operation "
-           "written in C++." + ("" if dynamic_int8.VNNI else " Ours multiplies the codes as FP32 numbers here, for want of "
+           "written in C++." + ("" if dynamic.VNNI else " Ours multiplies the codes as FP32 numbers here, for want of "
                                 "AVX-512 VNNI."))
 
 # %% [markdown]
@@ -218,11 +192,11 @@ plots.note(f"Measured on {at_threads}. Ours is {against:.2f} times as fast as to
 def three_lines(x, w_codes, w_scales, bias):
     scales = x.abs().amax(1, keepdim=True) / 127
     codes = (x / scales).round().to(torch.int8)
-    return dynamic_int8.product(codes, w_codes) * scales * w_scales + bias
+    return dynamic.product(codes, w_codes) * scales * w_scales + bias
 
 parts = (small.codes, small.scales, small.bias)
-one_layer = measure.compare({"FP32": lambda: layer(x), "three lines": lambda: three_lines(x, *parts),
-                             "a few rows at a time": lambda: dynamic_int8.int8_linear(x, *parts),
+one_layer = benchmark.compare({"FP32": lambda: layer(x), "three lines": lambda: three_lines(x, *parts),
+                             "a few rows at a time": lambda: dynamic.int8_linear(x, *parts),
                              "torch.ao": lambda: by_torch_ao(x)}, 25)
 
 # %%
@@ -240,11 +214,11 @@ table({name: {"p50 (ms)": timing.p50, "times as fast as FP32": one_layer.ratio("
 
 # %%
 block = teacher.encoder.encoder.layer[0]
-blocks = {"FP32": block, "INT8": dynamic_int8.dynamic_int8(block), "torch.ao": int8.torch_ao_dynamic(block)}
-if dynamic_int8.can_compile():
-    blocks |= {f"{name}, compiled": dynamic_int8.compiled(blocks[name]) for name in ("FP32", "INT8")}
+blocks = {"FP32": block, "INT8": dynamic.dynamic_int8(block), "torch.ao": torch_ao.torch_ao_dynamic(block)}
+if dynamic.can_compile():
+    blocks |= {f"{name}, compiled": dynamic.compiled(blocks[name]) for name in ("FP32", "INT8")}
 hidden = x.view(32, 40, -1)
-merged = measure.compare({name: lambda run=run: run(hidden) for name, run in blocks.items()}, repeats=15, warmup=2)
+merged = benchmark.compare({name: lambda run=run: run(hidden) for name, run in blocks.items()}, repeats=15, warmup=2)
 merged_gains = {name: merged.ratio("FP32", name) for name in blocks if name != "FP32"}
 
 # %%
@@ -256,7 +230,7 @@ plots.bars(merged_gains, marks={"as fast as FP32": 1}, xlabel="times as fast as 
                + ", ".join(f"{name} {gain:.2f}" for name, gain in merged_gains.items()) + ".")
 
 # %%
-if dynamic_int8.can_compile():
+if dynamic.can_compile():
     alone, both = merged_gains["FP32, compiled"], merged_gains["INT8, compiled"]
     plots.note(f"INT8 alone gives {merged_gains['INT8'].value:.2f} times, compiling alone {alone.value:.2f} times, both together "
                f"{both.value:.2f} times. Fewer bits to multiply and fewer ways to memory are two different things.")
@@ -276,10 +250,10 @@ square = teacher.encoder.encoder.layer[0].attention.output.dense
 heights = [1, 4, 16, 64, 256, 1280]
 
 def gain_at(linear, rows):
-    converted = dynamic_int8.Int8Linear(linear)
+    converted = dynamic.Int8Linear(linear)
     turns = {"FP32": lambda: functional.linear(x[:rows], linear.weight, linear.bias),
-             "INT8": lambda: dynamic_int8.int8_linear(x[:rows], converted.codes, converted.scales, converted.bias)}
-    return measure.compare(turns, repeats=40 if rows < 256 else 12, warmup=3).ratio("FP32", "INT8")
+             "INT8": lambda: dynamic.int8_linear(x[:rows], converted.codes, converted.scales, converted.bias)}
+    return benchmark.compare(turns, repeats=40 if rows < 256 else 12, warmup=3).ratio("FP32", "INT8")
 
 curves = {f"{linear.in_features} to {linear.out_features}": [gain_at(linear, rows) for rows in heights]
           for linear in (square, layer)}
@@ -302,31 +276,18 @@ plots.lines(series | {"as fast as FP32": (heights, [1] * len(heights))}, log_x=T
 # otherwise.
 
 # %% exercise="should_quantize"
-def should_quantize(kind, n_in, n_out, rows):
-    """Whether an operation is worth dynamic INT8, by the break-even measured in this lesson.
-
-    kind: "linear", "embedding", "layer norm" or "softmax". n_in, n_out: of the layer. rows: tokens in a batch.
-    True for a linear layer with at least 131,072 weights (n_in * n_out) and at least 64 rows, else False. Smaller
-    products do not make up for quantizing the activations, and the other kinds have no matrix product.
-
-    >>> should_quantize("linear", 384, 384, 128)
-    True
-    """
-    raise NotImplementedError
-
-quiz.check(should_quantize)
 
 # %% [markdown]
 # Now the whole model: batch, length and threads. The library's INT8 against FP32, in turns, as always.
 
 # %%
-cores = measure.machine()["cores"]
+cores = benchmark.machine()["cores"]
 settings = [(size, length, count) for count in sorted({1, cores}) for size in (1, 8, 32) for length in (10, 40)]
 
 def gain_of(size, length, count):
     inputs = batch_of(size, length)
-    with measure.threads(count):
-        turns = measure.compare({name: lambda name=name: quantized[name](**inputs) for name in ("FP32", "INT8 linear")},
+    with benchmark.threads(count):
+        turns = benchmark.compare({name: lambda name=name: quantized[name](**inputs) for name in ("FP32", "INT8 linear")},
                                 repeats=3 if size * length > 1000 else 8, warmup=1)
     return turns.ratio("FP32", "INT8 linear")
 
@@ -360,7 +321,7 @@ plots.note(f"INT8 is slower than FP32, with its whole interval below 1, in {len(
 # %%
 left, right_codes = codes[:320], small.codes[:384].t()
 as_float, as_int = (left.float(), right_codes.float()), (left.int(), right_codes.int())
-kinds = measure.compare({"FP32": lambda: as_float[0] @ as_float[1], "int8": lambda: torch._int_mm(left, right_codes),
+kinds = benchmark.compare({"FP32": lambda: as_float[0] @ as_float[1], "int8": lambda: torch._int_mm(left, right_codes),
                          "int32": lambda: as_int[0] @ as_int[1]}, repeats=10, warmup=2)
 speed = {name: kinds.ratio("FP32", name) for name in ("int8", "int32")}
 equal = torch.equal(torch._int_mm(left, right_codes), as_int[0] @ as_int[1])
@@ -371,7 +332,7 @@ known = [name for name in ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "dot",
 plots.note(f"Equal sums: {equal}. Against FP32 the int8 product is {speed['int8'].value:.1f} times as fast, the int32 product "
            f"{speed['int32'].value:.2f} times. Of the instructions that multiply 8-bit numbers this processor has: "
            f"{', '.join(known) or 'none that torch reports'}. `vnni` multiplies and adds vectors, `amx` whole matrices. "
-           + ("`torch._int_mm` uses them." if dynamic_int8.VNNI else
+           + ("`torch._int_mm` uses them." if dynamic.VNNI else
               "`torch._int_mm` asks for `avx512_vnni` and is a plain loop without. So the INT8 layers of this lesson multiply "
               "their codes as FP32 numbers here: fewer bytes, the same sums, and some time lost."))
 
@@ -405,7 +366,7 @@ token = x[3] / x[3].abs().max()
 def with_outlier(outlier=10):
     loud = token.clone()
     loud[0] = outlier
-    codes, scale = dynamic_int8.quantize_rows(loud[None])
+    codes, scale = dynamic.quantize_rows(loud[None])
     rest = codes[0, 1:]
     kept = affine.sqnr_db(token[1:], rest.float() * scale[0])
     said = f"Outlier {outlier}: {len(rest.unique())} codes in use by the other {len(rest)} values, {kept:.0f} dB"

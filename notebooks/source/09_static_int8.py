@@ -15,22 +15,13 @@ import random
 import torch
 from torch import nn
 
-from lessons_lib import (
-    affine,
-    claims,
-    corpora,
-    dynamic_int8,
-    int8,
-    intervals,
-    layers,
-    measure,
-    models,
-    observers,
-    plots,
-    static_int8,
-    widgets,
-)
-from lessons_lib.tables import table
+from lessons_lib.arithmetic import affine
+from lessons_lib.int8 import dynamic, observers, torch_ao
+from lessons_lib.int8 import static as static_int8
+from lessons_lib.measure import benchmark, intervals, model_size
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.tasks import bbc, layers, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -68,18 +59,6 @@ plots.grids(request, read_back, titles=["what arrives", "what the layer reads"])
 # ### Exercise: the observer
 
 # %% exercise="min_max_observer"
-def min_max_observer(batches: list[torch.Tensor]) -> tuple[float, float]:
-    """The range of a min-max observer after it saw these batches: the least and the greatest value of all.
-
-    batches: a list of FP32 tensors of any shapes, at least one, none of them empty.
-    Returns (low, high), two floats. The range is not widened to hold zero: `choose_qparams` does that later.
-
-    >>> min_max_observer([torch.tensor([[0.5, 2.0]]), torch.tensor([1.0, 4.0, 3.0])])
-    (0.5, 4.0)
-    """
-    raise NotImplementedError
-
-quiz.check(min_max_observer)
 
 # %% [markdown]
 # ### The layer
@@ -106,13 +85,13 @@ plots.grids(small(request), in_reals, static(request), titles=["FP32", "formula"
 # Every linear layer gets an observer for its input. We show the model 128 training sentences. Labels are not needed.
 
 # %%
-teacher = models.topic_teacher()
-test = corpora.sentences("test").shuffle(seed=0).select(range(160))
+teacher = topic_classifier.topic_teacher()
+test = bbc.sentences("test").shuffle(seed=0).select(range(160))
 texts, topics, documents = test["text"], torch.tensor(test["topic"]), test["document"]
-train = corpora.sentences("train").shuffle(seed=0).select(range(128))["text"][:]
+train = bbc.sentences("train").shuffle(seed=0).select(range(128))["text"][:]
 
 def in_batches(sentences, size=32):
-    return [models.tokenize(sentences[i : i + size]) for i in range(0, len(sentences), size)]
+    return [topic_classifier.tokenize(sentences[i : i + size]) for i in range(0, len(sentences), size)]
 
 # %%
 seen = static_int8.calibrate(teacher, in_batches(train), observers.Histogram)
@@ -164,9 +143,9 @@ for observer in shown.values():
 ours = {rule: observer.range() if rule != "histogram" else observer.least_error(8) for rule, observer in shown.items()}
 
 # %%
-theirs = {"min-max": int8.torch_ao_qparams("MinMaxObserver", chunks),
-          "moving average": int8.torch_ao_qparams("MovingAverageMinMaxObserver", chunks, averaging_constant=0.1),
-          "histogram": int8.torch_ao_qparams("HistogramObserver", chunks)}
+theirs = {"min-max": torch_ao.torch_ao_qparams("MinMaxObserver", chunks),
+          "moving average": torch_ao.torch_ao_qparams("MovingAverageMinMaxObserver", chunks, averaging_constant=0.1),
+          "histogram": torch_ao.torch_ao_qparams("HistogramObserver", chunks)}
 
 def squared(scale, zero_point):
     return (x - affine.fake_quantize(x, scale, zero_point, 8)).square().mean().item()
@@ -183,22 +162,6 @@ table([{"observer": f"{rule}, {whose}", "scale": pair[0], "zero point": pair[1],
 # ### Exercise: percentiles
 
 # %% exercise="percentile_range"
-def percentile_range(counts: torch.Tensor, edges: torch.Tensor, percent: float) -> tuple[float, float]:
-    """The range that keeps `percent` per cent of the values and leaves an equal share out at either end.
-
-    counts: FP64 (bins,), how many values fell into each bin, whole numbers. edges: FP64 (bins + 1,), rising: bin i
-    reaches from edges[i] to edges[i + 1]. percent: above 0, at most 100.
-    At either end at most total · (100 - percent) / 200 values may lie outside. low is the highest edge with so few
-    values below it, high the lowest edge with so few above it. (No case has exactly the allowed number below an edge.)
-    Returns (low, high), two floats.
-
-    >>> counts, edges = torch.tensor([1.0, 4.0, 90.0, 5.0]).double(), torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).double()
-    >>> percentile_range(counts, edges, 97.0)
-    (-1.0, 2.0)
-    """
-    raise NotImplementedError
-
-quiz.check(percentile_range)
 
 # %% [markdown]
 # ### Exercise: the least error
@@ -206,23 +169,6 @@ quiz.check(percentile_range)
 # Inside the range an error is spread evenly over half a step to either side, and its square is step² / 12 on average.
 
 # %% exercise="best_clip_mse"
-def best_clip_mse(hist: torch.Tensor, edges: torch.Tensor, bits: int) -> tuple[float, float]:
-    """The range with the least squared error, when values are quantized to unsigned codes of `bits` over it.
-
-    hist: FP64 (bins,), how many values fell into each bin. edges: FP64 (bins + 1,), rising; the bins are equally wide,
-    and zero is one of the edges. Candidates are all pairs low < high of edges with low <= 0 <= high.
-    Each value counts as if it stood in the middle of its bin. With step = (high - low) / (2**bits - 1):
-    a value inside the range costs step² / 12, a value outside costs its squared distance to the nearer end.
-    The error is the sum over all values. Of equal errors the wider range wins, though no case has any.
-    Returns (low, high), two floats.
-
-    >>> hist, edges = torch.tensor([40.0, 60.0, 0.0, 0.0, 1.0]).double(), torch.arange(-1.0, 5.0).double()
-    >>> best_clip_mse(hist, edges, 2), best_clip_mse(hist, edges, 4)
-    ((-1.0, 1.0), (-1.0, 3.0))
-    """
-    raise NotImplementedError
-
-quiz.check(best_clip_mse)
 
 # %% [markdown]
 # ## From ranges to accuracy
@@ -236,7 +182,7 @@ rules = {"min-max": lambda seen, bits: seen.range(), "99.9 per cent": lambda see
 WIDTHS = (8, 6, 4)
 
 def answers(model):
-    return (models.predict_logits(model, texts).argmax(1) == topics).int().tolist()
+    return (topic_classifier.predict_logits(model, texts).argmax(1) == topics).int().tolist()
 
 sets, found = {"representative": seen}, {}
 
@@ -285,7 +231,7 @@ def median_error(model):
     errors = sorted(static_int8.layer_errors(teacher, model, probe).values())
     return errors[len(errors) // 2], errors[-1]
 
-probe = models.tokenize(texts[:16])
+probe = topic_classifier.tokenize(texts[:16])
 medians = {rule: [median_error(with_ranges("representative", rule, bits)) for bits in (8, 4)] for rule in rules}
 table([{"rule": rule, "median error, 8 bits": at8[0], "worst layer, 8 bits": at8[1], "median error, 4 bits": at4[0],
         "worst layer, 4 bits": at4[1]} for rule, (at8, at4) in medians.items()],
@@ -460,20 +406,6 @@ plots.lines({"activations": (ranks, act_max[order]), "weights": (ranks, w_max[or
 # ### Exercise: the divisors
 
 # %% exercise="smooth_scales"
-def smooth_scales(act_max: torch.Tensor, w_max: torch.Tensor, alpha: float) -> torch.Tensor:
-    """SmoothQuant's divisor for each input channel of a linear layer.
-
-    act_max: FP32 (n_in,), the largest absolute activation of each channel. w_max: FP32 (n_in,), the largest absolute
-    weight that multiplies it. alpha: 0 ... 1, the share of the difficulty that moves from activations into weights.
-    Activations will be divided by the result and weights multiplied by it: s = act_max**alpha / w_max**(1 - alpha).
-    A channel in which either maximum is zero gets 1. Returns FP32 (n_in,).
-
-    >>> smooth_scales(torch.tensor([64.0, 1.0, 0.0]), torch.tensor([4.0, 0.25, 2.0]), 0.5)
-    tensor([4., 2., 1.])
-    """
-    raise NotImplementedError
-
-quiz.check(smooth_scales)
 
 # %% [markdown]
 # Smooth the first feed-forward layer of every block, the ones with the tail. Everything else is as before: calibrate
@@ -484,7 +416,7 @@ tailed = [layer for layer in channels if "intermediate" in layer]
 smoothed = static_int8.smooth(teacher, {layer: channels[layer] for layer in tailed}, alpha=0.5)
 narrower = {layer: observer.range() for layer, observer
             in static_int8.calibrate(smoothed, in_batches(train), observers.MinMax).items()}
-apart = (models.predict_logits(smoothed, texts[:32]) - models.predict_logits(teacher, texts[:32])).abs().max().item()
+apart = (topic_classifier.predict_logits(smoothed, texts[:32]) - topic_classifier.predict_logits(teacher, texts[:32])).abs().max().item()
 
 # %%
 static_smoothed = static_int8.quantize_static(smoothed, narrower, bits=6)
@@ -535,18 +467,18 @@ plots.note(f"In FP32 the smoothed model gives the same logits, to {apart:.0e}. T
 # fused = torch.compile(converted)                    # only now is it fast, on x86
 # ```
 #
-# One module of this course knows both libraries, `lessons_lib/int8.py`.
+# One module of this course knows both libraries, `lessons_lib/int8/torch_ao.py`.
 
 # %%
 by_pt2e = copy.deepcopy(teacher)
-by_pt2e.encoder = int8.pt2e_static(teacher.encoder, in_batches(train[:64]))
+by_pt2e.encoder = torch_ao.pt2e_static(teacher.encoder, in_batches(train[:64]))
 made = {"FP32": teacher, "ours, static": with_ranges("representative", "min-max", 8),
-        "torch.ao, static": int8.torch_ao_static(teacher, in_batches(train[:64])),
-        "torch.ao, dynamic": int8.torch_ao_dynamic(teacher), "PT2E, static": by_pt2e}
+        "torch.ao, static": torch_ao.torch_ao_static(teacher, in_batches(train[:64])),
+        "torch.ao, dynamic": torch_ao.torch_ao_dynamic(teacher), "PT2E, static": by_pt2e}
 
 # %%
 def file_bytes(name):
-    return int8.saved_bytes(made[name]) if name.startswith("torch.ao") else measure.size_on_disk(made[name])
+    return torch_ao.saved_bytes(made[name]) if name.startswith("torch.ao") else model_size.size_on_disk(made[name])
 
 sizes = {name: file_bytes(name) for name in made}
 quality = {name: points(answers(model)) for name, model in made.items() if name != "FP32"}
@@ -555,7 +487,7 @@ table([{"model": name, "bytes of the file": size, "% of FP32": 100 * size / size
        for name, size in sizes.items()])
 
 # %%
-embedded = measure.state_bytes(teacher.encoder.embeddings) / measure.state_bytes(teacher)
+embedded = model_size.state_bytes(teacher.encoder.embeddings) / model_size.state_bytes(teacher)
 plots.note(f"More than half of each file is the table of embeddings, {embedded:.0%} of the FP32 model, which no linear "
            "layer holds. Lesson 08 shows it at 8 bits. torch.ao's static path uses 7 of 8 bits for activations on x86, "
            "so that sums of two products fit 16 bits on older processors. PT2E does so where that is needed, on x86 "
@@ -568,11 +500,11 @@ plots.note(f"More than half of each file is the table of embeddings, {embedded:.
 # in turns; the dynamic layers are those of lesson 08.
 
 # %%
-long = models.tokenize([" ".join(texts[(i + k) % 160] for k in range(6)) for i in range(32)], 40)
-made["ours, dynamic"] = dynamic_int8.dynamic_int8(teacher)
+long = topic_classifier.tokenize([" ".join(texts[(i + k) % 160] for k in range(6)) for i in range(32)], 40)
+made["ours, dynamic"] = dynamic.dynamic_int8(teacher)
 racing = [name for name in made if name != "PT2E, static"]
 with torch.inference_mode():
-    race = measure.compare({name: lambda name=name: made[name](**long) for name in racing}, repeats=6, warmup=1)
+    race = benchmark.compare({name: lambda name=name: made[name](**long) for name in racing}, repeats=6, warmup=1)
 speed = {name: race.ratio("FP32", name) for name in racing if name != "FP32"}
 
 # %%
@@ -592,16 +524,16 @@ plots.bars(speed, marks={"as fast as FP32": 1}, xlabel="times as fast as FP32, 9
 block = teacher.encoder.encoder.layer[1]
 feed_forward = nn.Sequential(block.intermediate.dense, nn.GELU(), block.output.dense)
 rows = {"input": x[:640]}
-graph = int8.pt2e_static(feed_forward, [rows])
-turns = {"FP32": feed_forward, "torch.ao, dynamic": int8.torch_ao_dynamic(feed_forward),
-         "torch.ao, static": int8.torch_ao_static(feed_forward, [rows]), "PT2E, not compiled": graph}
-if dynamic_int8.can_compile():
-    turns["ours, dynamic, compiled"] = dynamic_int8.compiled(dynamic_int8.dynamic_int8(feed_forward))
-    turns["PT2E, static, compiled"] = int8.compiled(graph, rows)
+graph = torch_ao.pt2e_static(feed_forward, [rows])
+turns = {"FP32": feed_forward, "torch.ao, dynamic": torch_ao.torch_ao_dynamic(feed_forward),
+         "torch.ao, static": torch_ao.torch_ao_static(feed_forward, [rows]), "PT2E, not compiled": graph}
+if dynamic.can_compile():
+    turns["ours, dynamic, compiled"] = dynamic.compiled(dynamic.dynamic_int8(feed_forward))
+    turns["PT2E, static, compiled"] = torch_ao.compiled(graph, rows)
 
 # %%
 with torch.no_grad():
-    one_block = measure.compare({name: lambda model=model: model(**rows) for name, model in turns.items()}, 15, 3)
+    one_block = benchmark.compare({name: lambda model=model: model(**rows) for name, model in turns.items()}, 15, 3)
 block_speed = {name: one_block.ratio("FP32", name) for name in turns if name != "FP32"}
 fastest = max(block_speed, key=lambda name: block_speed[name].value)
 plots.bars(block_speed, marks={"as fast as FP32": 1}, xlabel="times as fast as FP32, 95 % interval over the rounds",

@@ -12,10 +12,16 @@
 import torch
 from torch import nn
 
-from lessons_lib import affine, claims, corpora, measure, models, plots, qat, qat_model, study, widgets
-from lessons_lib import study_distil_classifier as classifier
-from lessons_lib import study_qat as studied
-from lessons_lib.tables import table
+from lessons_lib.arithmetic import affine
+from lessons_lib.distillation import students
+from lessons_lib.int8 import qat
+from lessons_lib.measure import benchmark, model_size
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.studies import distil_classifier as classifier
+from lessons_lib.studies import qat as studied
+from lessons_lib.studies import study
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -86,28 +92,6 @@ plots.lines({"ours": (x.detach(), ours), "torch": (x.detach(), torchs)}, marks=e
 # ### Exercise: fake quantization with a straight-through gradient
 
 # %% exercise="fake_quantize"
-class fake_quantize(torch.autograd.Function):
-    """To codes and back, with a straight-through gradient: fake_quantize.apply(x, scale, zero_point, lowest, highest).
-
-    x: FP32, any shape. scale: a number, the step. zero_point: the code of 0. lowest, highest: the ends of the codes.
-    forward: code = round(x / scale) + zero_point, clamped to lowest ... highest; the result is
-    (code - zero_point) * scale. (No case lies within 0.1 of a half step, or of either end.)
-    backward: upstream, the gradient for the result, passes to x where lowest < x / scale + zero_point < highest, before
-    any rounding; elsewhere x gets 0. The four numbers get no gradient: None.
-
-    With scale 0.5, zero point 1 and codes 0 ... 3:
-    x = [-0.90, -0.35, 0.30, 0.95, 1.15] -> result [-0.5, -0.5, 0.5, 1.0, 1.0], passes [0, 1, 1, 1, 0]
-    """
-
-    @staticmethod
-    def forward(ctx, x, scale, zero_point, lowest, highest):
-        raise NotImplementedError
-
-    @staticmethod
-    def backward(ctx, upstream):
-        raise NotImplementedError
-
-quiz.check(fake_quantize)
 
 # %% [markdown]
 # ### The two weights again
@@ -201,33 +185,14 @@ plots.lines({"slope for the step": (line, slopes)}, marks={"lowest and highest c
 # ### Exercise: the gradient of the step
 
 # %% exercise="lsq_gradient"
-def lsq_gradient(
-    x: torch.Tensor, step: torch.Tensor, lowest: int, highest: int, upstream: torch.Tensor
-) -> torch.Tensor:
-    """Gradient of the loss for the step of y = clamp(round(x / step), lowest, highest) · step, as LSQ defines it.
-
-    x: FP32, any shape. step: FP32 without axes, above 0. lowest <= 0 < highest: the ends of the codes.
-    upstream: FP32 shaped like x, the gradient of the loss for y.
-    With v = x / step, each value has the slope round(v) - v where lowest < v < highest; lowest where v <= lowest;
-    highest where v >= highest. The gradient is the sum of upstream · slope over all values, **times the factor**
-    1 / sqrt(N · Qp), with N the number of values in x and Qp = highest.
-    (No case lies within 0.1 of a half step, or of either end.) Returns FP32 without axes.
-
-    >>> x = torch.tensor([-1.5, 0.15, 0.35, 0.75])
-    >>> lsq_gradient(x, torch.tensor(0.5), -2, 1, torch.ones(4))     # slopes -2, -0.3, 0.3, 1; factor 1/2
-    tensor(-0.5000)
-    """
-    raise NotImplementedError
-
-quiz.check(lsq_gradient)
 
 # %% [markdown]
 # One more thing about steps. The paper trains with plain gradient descent. We train with Adam, which moves every number
 # by about the learning rate, whatever its gradient. How large are steps beside that?
 
 # %%
-some_weights = models.sentence_encoder().encoder.layer[0].output.dense.weight
-usual = {f"{bits} bits": qat_model.absmax_steps(some_weights, bits).median().item() for bits in studied.BITS}
+some_weights = topic_classifier.sentence_encoder().encoder.layer[0].output.dense.weight
+usual = {f"{bits} bits": qat.absmax_steps(some_weights, bits).median().item() for bits in studied.BITS}
 table(usual, f"Steps of one matrix; our learning rate is about {studied.QAT_RATES['weights']:g}", unit="median step")
 
 # %% [markdown]
@@ -248,27 +213,6 @@ table(usual, f"Steps of one matrix; our learning rate is about {studied.QAT_RATE
 # the `y` cancels and `q` is left. `detach` keeps autograd from seeing that, so the gradient is that of `y`.
 
 # %% exercise="qat_linear"
-def qat_linear(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, x_scale: float, x_zero: int, w_scales: torch.Tensor,
-    bits: int,
-) -> torch.Tensor:
-    """A linear layer on fake-quantized inputs and weights, with straight-through gradients: fq(x) fq(weight)ᵀ + bias.
-
-    x: FP32 (rows, n_in), to unsigned codes 0 ... 2**bits - 1 with x_scale and the zero point x_zero.
-    weight: FP32 (n_out, n_in), to signed codes -2**(bits-1) ... 2**(bits-1) - 1, one scale of w_scales, FP32 (n_out,),
-    for each row. bias: FP32 (n_out,), as it is.
-    Both go to codes and back as in `fake_quantize` of this lesson: round, add the zero point (0 for the weights),
-    clamp, and back. Gradients reach x, weight and bias; for x and weight they pass where the value lies between the
-    ends before rounding, and are 0 elsewhere. x_scale and w_scales are fixed and get none.
-    (No case lies within 0.1 of a half step, or of either end.) Returns FP32 (rows, n_out).
-
-    >>> x, weight = torch.tensor([[0.3, 0.9]]), torch.tensor([[0.4, -0.35]])      # codes 1 and 2; 1 and -1
-    >>> qat_linear(x, weight, torch.tensor([0.1]), 0.4, 0, torch.tensor([0.3]), 2)
-    tensor([[-0.0200]])
-    """
-    raise NotImplementedError
-
-quiz.check(qat_linear)
 
 # %% [markdown]
 # ### Quantize what you ship: folding
@@ -315,9 +259,9 @@ def with_steps(bits, steps):
 # %%
 def signal(bits):
     """Decibels kept with a step for all, a step a channel, and the careful step a channel."""
-    whole = qat_model.absmax_steps(matrix.reshape(1, -1), bits).repeat(len(matrix))
-    tried = {"straw man": whole, "a step a channel": qat_model.absmax_steps(matrix, bits),
-             "least squared error": qat_model.least_error_steps(matrix, bits)}
+    whole = qat.absmax_steps(matrix.reshape(1, -1), bits).repeat(len(matrix))
+    tried = {"straw man": whole, "a step a channel": qat.absmax_steps(matrix, bits),
+             "least squared error": qat.least_error_steps(matrix, bits)}
     return {name: affine.sqnr_db(matrix, with_steps(bits, steps)) for name, steps in tried.items()}
 
 kept = {f"{bits} bits": signal(bits) for bits in studied.BITS}
@@ -506,14 +450,14 @@ plots.note(f"For comparison: without any quantization, following the teacher ins
 
 # %%
 aware = studied.prepared(student, "W8A8")
-classifier.distil(aware, classifier.transfer_data("full", "topic", 0.9, seed=0), alpha=0.0, T=1.0,
+students.distil(aware, students.transfer_data("full", "topic", 0.9, seed=0), alpha=0.0, T=1.0,
                   lr=studied.QAT_RATES["inputs"], seed=0, steps=8)
-integer = qat_model.convert(aware)
+integer = qat.convert(aware)
 
 # %%
-sentences = corpora.sentences("test").select(range(0, 600, 3))
-batch = models.tokenize(sentences["text"][:64])
-inputs = qat_model.linear_inputs(student, batch)
+sentences = bbc.sentences("test").select(range(0, 600, 3))
+batch = topic_classifier.tokenize(sentences["text"][:64])
+inputs = qat.linear_inputs(student, batch)
 
 def codes_apart(name):
     """How many codes of 8 bits, over the range of the output, the two layers' outputs lie apart at most."""
@@ -531,7 +475,7 @@ plots.note(f"Given the same input, the outputs of {len(apart)} integer layers an
 # can push a value over a half step in the next layer, and the codes part from there. How far?
 
 # %%
-logits = [models.predict_logits(model, sentences["text"]) for model in (student, aware, integer)]
+logits = [topic_classifier.predict_logits(model, sentences["text"]) for model in (student, aware, integer)]
 same = (logits[1].argmax(1) == logits[2].argmax(1)).float().mean().item()
 off = (logits[2] - logits[1]).abs().max().item()
 span = (logits[1].max() - logits[1].min()).item()
@@ -540,15 +484,15 @@ plots.note(f"Over {len(sentences)} sentences the logits of the whole model diffe
 
 # %%
 with torch.no_grad():
-    timing = measure.compare({"FP32": lambda: student(**batch), "fake-quantized": lambda: aware(**batch),
+    timing = benchmark.compare({"FP32": lambda: student(**batch), "fake-quantized": lambda: aware(**batch),
                               "integers": lambda: integer(**batch)}, repeats=8, warmup=2)
 sizes = {"FP32": student, "fake-quantized": aware, "integers": integer}
-table({name: {"megabytes on disk": measure.size_on_disk(model) / 1e6, "p50, ms": timing.timings[name].p50,
+table({name: {"megabytes on disk": model_size.size_on_disk(model) / 1e6, "p50, ms": timing.timings[name].p50,
               "p95, ms": timing.timings[name].p95} for name, model in sizes.items()}, "A batch of 64 sentences")
 
 # %%
 faster = timing.ratio("FP32", "integers")
-smaller = 1 - measure.size_on_disk(integer) / measure.size_on_disk(student)
+smaller = 1 - model_size.size_on_disk(integer) / model_size.size_on_disk(student)
 plots.note(f"FP32 takes {faster.value:.2f} times as long as the integers on this machine. The file is {smaller:.0%} "
            "smaller; what is left is mostly the embedding table, which nobody quantized here.")
 
@@ -563,7 +507,7 @@ row = matrix[0]
 
 def choose_step(bits=2, share=1.0):
     low, high = affine.code_range(bits, signed=True)
-    step = share * qat_model.absmax_steps(row[None], bits)
+    step = share * qat.absmax_steps(row[None], bits)
     codes = torch.arange(low, high + 1) * step
     error = qat.LearnedStep.apply(row, step[0], low, high) - row
     slope = qat.lsq_gradient(row, step[0], low, high, 2 * error).item()

@@ -14,8 +14,12 @@ import random
 import torch
 from safetensors.torch import load, save
 
-from lessons_lib import bars, claims, corpora, intervals, measure, mixed, mixed_model, models, plots, widgets
-from lessons_lib.tables import table
+from lessons_lib.files import progress
+from lessons_lib.int8 import mixed
+from lessons_lib.measure import intervals, model_size
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -55,21 +59,6 @@ table({name: {"bytes": mixed.total_bytes(toy, chosen), "loss": mixed.total_loss(
 # ### Exercise: sensitivity
 
 # %% exercise="sensitivity"
-def sensitivity(evaluate, layers: list[str], bits: list[int]) -> dict[str, dict[int, float]]:
-    """How much each layer adds to the loss at each number of bits, one layer at a time.
-
-    evaluate(layer, b) runs the model with this one layer in b bits, all others untouched, and returns the loss;
-    evaluate(None, 0) is the untouched model. Each call takes seconds, so each is made once: the untouched model first,
-    then layer after layer, each in the order of bits.
-    Returns {layer: {b: loss with this layer in b bits - loss of the untouched model}}.
-
-    >>> losses = {(None, 0): 1.0, ("in", 8): 1.0, ("in", 4): 1.25, ("out", 8): 1.5, ("out", 4): 3.0}
-    >>> sensitivity(lambda layer, b: losses[layer, b], ["in", "out"], [8, 4])
-    {'in': {8: 0.0, 4: 0.25}, 'out': {8: 0.5, 4: 2.0}}
-    """
-    raise NotImplementedError
-
-quiz.check(sensitivity)
 
 # %% [markdown]
 # ### On the teacher
@@ -79,11 +68,11 @@ quiz.check(sensitivity)
 # is one more. It holds more than half of all weights, so leaving it out would leave out most of the bytes.
 
 # %%
-teacher = models.topic_teacher()
-rounder = mixed_model.Rounder(teacher)
+teacher = topic_classifier.topic_teacher()
+rounder = mixed.Rounder(teacher)
 units = rounder.units
 counts = {unit: sum(teacher.get_parameter(name).numel() for name in names) for unit, names in units.items()}
-kinds = {"embeddings": counts["embeddings"]} | {part: counts[f"block 0, {part}"] for part in mixed_model.PARTS}
+kinds = {"embeddings": counts["embeddings"]} | {part: counts[f"block 0, {part}"] for part in mixed.PARTS}
 table([{"unit": kind, "weights": count, "of them": 1 if kind == "embeddings" else len(teacher.encoder.encoder.layer),
         "share of all (%)": 100 * count / sum(counts.values())} for kind, count in kinds.items()])
 
@@ -96,10 +85,10 @@ table([{"unit": kind, "weights": count, "of them": 1 if kind == "embeddings" els
 # take it on 40 validation sentences; the test sentences stay unseen until the end.
 
 # %%
-held_out = corpora.sentences("validation").shuffle(seed=0).select(range(40))["text"][:]
+held_out = bbc.sentences("validation").shuffle(seed=0).select(range(40))["text"][:]
 
 def log_probabilities(texts):
-    return models.predict_logits(teacher, texts).log_softmax(-1)
+    return topic_classifier.predict_logits(teacher, texts).log_softmax(-1)
 
 def divergence(exact, rounded):
     """KL of each sentence, in nats."""
@@ -176,23 +165,6 @@ plots.note(f"{len(WIDTHS)} widths for each of {len(units)} units make {len(WIDTH
 # ### Exercise: the greedy rule
 
 # %% exercise="allocate_bits"
-def allocate_bits(costs: dict[str, dict[int, tuple[int, float]]], budget: int) -> dict[str, int]:
-    """The bits of each layer within a budget of bytes, chosen greedily.
-
-    costs: {layer: {bits: (bytes, loss)}}; more bits take more bytes. budget: bytes in all.
-    Start with the fewest bits everywhere. Then, again and again, change one layer to more bits: of all changes that
-    fit the budget and lower the loss take the one with the largest (loss saved) / (bytes added), where both are
-    counted from what the layer has now. A change may leave out a width in between. Of equal ratios take the layer that
-    comes first in costs, then the fewest bits. Stop when no change is left. The fewest bits always fit.
-    Returns {layer: bits}, in the order of costs.
-
-    >>> costs = {"a": {2: (10, 8.0), 4: (20, 2.0), 8: (40, 0.0)}, "b": {2: (10, 3.0), 4: (20, 1.0), 8: (40, 0.0)}}
-    >>> allocate_bits(costs, 59)
-    {'a': 4, 'b': 4}
-    """
-    raise NotImplementedError
-
-quiz.check(allocate_bits)
 
 # %% [markdown]
 # ### How much does greed lose?
@@ -253,17 +225,17 @@ allocations |= {"mixed, halfway": mixed.allocate_bits(costs, halfway), "blind, h
 # sentences.
 
 # %%
-test = corpora.sentences("test").shuffle(seed=0).select(range(300))
+test = bbc.sentences("test").shuffle(seed=0).select(range(300))
 texts, topics, documents = test["text"], torch.tensor(test["topic"]), test["document"]
-copied, sizes = models.topic_teacher(), {"FP32": measure.size_on_disk(teacher)}
+copied, sizes = topic_classifier.topic_teacher(), {"FP32": model_size.size_on_disk(teacher)}
 
 def answers_of_file(name, chosen):
     content = save(rounder.packed_state(chosen))
     sizes[name] = len(content)
-    return models.predict_logits(mixed_model.restore(copied, load(content)), texts).log_softmax(-1)
+    return topic_classifier.predict_logits(mixed.restore(copied, load(content)), texts).log_softmax(-1)
 
 log_p = {"FP32": log_probabilities(texts)}
-for name in bars.over(allocations, "reading", "file"):
+for name in progress.over(allocations, "reading", "file"):
     log_p[name] = answers_of_file(name, allocations[name])
 right = {name: (rounded.argmax(1) == topics).int().tolist() for name, rounded in log_p.items()}
 apart = {name: divergence(log_p["FP32"], log_p[name]) for name in allocations}
@@ -335,19 +307,6 @@ plots.scatter({name: ([guess], [measured]) for name, (guess, measured) in places
 # ### Exercise: the front
 
 # %% exercise="pareto_front"
-def pareto_front(points: list[tuple[float, float]]) -> list[int]:
-    """The positions of the points on the Pareto front, by rising bytes.
-
-    points: (bytes, loss) each, at least one; less of either is better. A point is beaten by another that is no worse in
-    both and better in at least one. The front holds the points that none beats. Of equal points only the first is kept.
-    Returns a list of positions in points, in the order of their bytes.
-
-    >>> pareto_front([(30, 2.0), (10, 9.0), (20, 9.5), (20, 4.0)])
-    [1, 3, 0]
-    """
-    raise NotImplementedError
-
-quiz.check(pareto_front)
 
 # %%
 def point(chosen):

@@ -14,29 +14,15 @@ from pathlib import Path
 
 import torch
 
-from lessons_lib import (
-    affine,
-    awq,
-    bitsandbytes_nf4,
-    calibration,
-    claims,
-    formats,
-    fourbit,
-    fourbit_files,
-    gptq,
-    language_model,
-    layers,
-    linear4bit,
-    measure,
-    models,
-    nf4,
-    plots,
-    study,
-    widgets,
-)
-from lessons_lib import study_distil_classifier as classifier
-from lessons_lib import study_four_bits as studied
-from lessons_lib.tables import table
+from lessons_lib.arithmetic import affine, formats, nf4
+from lessons_lib.distillation import students
+from lessons_lib.four_bits import awq, gptq, groupwise, libraries, packed_linear
+from lessons_lib.measure import benchmark, model_size
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.studies import four_bits as studied
+from lessons_lib.studies import study
+from lessons_lib.tasks import language_model, layers, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -50,8 +36,8 @@ quiz = lesson("12")
 
 # %%
 row = torch.tensor([[0.11, -0.04, 0.06, -0.09, 0.02, 0.08, -1.50, 0.05]])
-whole, halves = (fourbit.quantize_groups(row, 4, size) for size in (8, 4))
-plots.grids(row, fourbit.dequantize_groups(whole), fourbit.dequantize_groups(halves),
+whole, halves = (groupwise.quantize_groups(row, 4, size) for size in (8, 4))
+plots.grids(row, groupwise.dequantize_groups(whole), groupwise.dequantize_groups(halves),
             titles=["weights", "one scale", "a scale for each half"])
 
 # %% [markdown]
@@ -69,25 +55,6 @@ plots.grids(row, fourbit.dequantize_groups(whole), fourbit.dequantize_groups(hal
 # ### Exercise: groups
 
 # %% exercise="quantize_groups"
-def quantize_groups(
-    weight: torch.Tensor, bits: int, group_size: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Codes, scales and zero points of a weight matrix, with a scale and a zero point for every group of neighbours.
-
-    weight: FP32 (rows, n); group_size divides n, and a group is group_size neighbours of one row. For each group:
-    low = min(smallest weight, 0) and high = max(largest weight, 0);
-    scale = (high - low) / (2**bits - 1), rounded to FP16, since that is how it is stored; 1 for a group of zeros;
-    zero_point = round(-low / scale), with the rounded scale;
-    code = round(w / scale) + zero_point, clamped to 0 ... 2**bits - 1. (No case lies near a half step.)
-    Returns codes, uint8 (rows, n); scales, FP32 (rows, n / group_size) holding FP16 numbers; zero points, uint8, shaped
-    like the scales.
-
-    >>> quantize_groups(torch.tensor([[-0.5, 1.0, 0.0, 3.0]]), 2, 2)
-    (tensor([[0, 3, 0, 3]], dtype=torch.uint8), tensor([[0.5000, 1.0000]]), tensor([[1, 0]], dtype=torch.uint8))
-    """
-    raise NotImplementedError
-
-quiz.check(quantize_groups)
 
 # %% [markdown]
 # ### On a real layer
@@ -96,7 +63,7 @@ quiz.check(quantize_groups)
 # bits for its scale and 4 for its zero point. Take one layer of the teacher and try several sizes.
 
 # %%
-teacher = models.topic_teacher()
+teacher = topic_classifier.topic_teacher()
 names = list(layers.linear_layers(teacher, "encoder.encoder"))
 chosen = "encoder.encoder.layer.3.intermediate.dense"
 layer = teacher.get_submodule(chosen)
@@ -105,9 +72,9 @@ sizes = [384, 192, 128, 96, 64, 48, 32, 16]
 
 # %%
 def rounded(bits, size):
-    return fourbit.dequantize_groups(fourbit.quantize_groups(weight, bits, size))
+    return groupwise.dequantize_groups(groupwise.quantize_groups(weight, bits, size))
 
-curves = {f"{bits} bits in groups": ([fourbit.bits_per_weight(bits, size) for size in sizes],
+curves = {f"{bits} bits in groups": ([groupwise.bits_per_weight(bits, size) for size in sizes],
                                      [affine.sqnr_db(weight, rounded(bits, size)) for size in sizes])
           for bits in (4, 3)}
 
@@ -139,7 +106,7 @@ plots.lines(curves, xlabel="bits a weight, scales included", ylabel="signal to n
 # %%
 block = torch.tensor([0.11, -0.04, 0.06, -0.09, 0.02, 0.08, -0.15, 0.05])
 codes, absmax = nf4.quantize(block, 8)
-plots.grids(block / absmax, codes.int(), formats.nf4_codebook()[codes.int()] * absmax,
+plots.grids(block / absmax, codes.int(), nf4.nf4_codebook()[codes.int()] * absmax,
             titles=["weights over absmax", "codes", "read back"])
 
 # %% [markdown]
@@ -148,21 +115,6 @@ plots.grids(block / absmax, codes.int(), formats.nf4_codebook()[codes.int()] * a
 # made NF4 known, takes the lower one.
 
 # %% exercise="nf4_quantize"
-def nf4_quantize(x: torch.Tensor, codebook: torch.Tensor, block_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """NF4 codes of a tensor, and the largest magnitude of each block.
-
-    x: FP32, any shape; read row by row it splits into blocks of block_size. codebook: the 16 NF4 values, FP32,
-    ascending. For each block: absmax = max |x|, and v = x * (1 / max(absmax, 1e-38)). A code is the position of the
-    value nearest to v. The border between two neighbours c and d is (c + d) / 2; a v that is exactly a border takes the
-    lower code. So a block of zeros has the code 7 and absmax 0.
-    Returns codes, uint8 shaped like x, and absmax, FP32 (blocks,).
-
-    >>> nf4_quantize(torch.tensor([0.5, -0.1, 0.0, -2.0]), codebook, 2)
-    (tensor([15,  5,  7,  0], dtype=torch.uint8), tensor([0.5000, 2.0000]))
-    """
-    raise NotImplementedError
-
-quiz.check(nf4_quantize)
 
 # %% [markdown]
 # ### Double quantization
@@ -184,24 +136,6 @@ plots.note(f"{absmax.nbytes:,} bytes of scales become {sum(part.nbytes for part 
            f"{nf4.bits_per_weight(64):.3f} after.")
 
 # %% exercise="double_quantize"
-def double_quantize(
-    absmax: torch.Tensor, block: int, code: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Scales quantized once more: codes of 8 bits, a scale for each block of them, and one mean for all.
-
-    absmax: FP32 (n,), the scales of many blocks of weights. block: how many of them share a scale; the last block may
-    have fewer. code: FP32, ascending from -1 to 1, at most 256 entries. The offset is the mean of absmax. From each
-    block of absmax - offset: scale = its largest magnitude, and a code is the position of the entry nearest to
-    (absmax - offset) / scale. (No case lies near a border.) A block whose scales all equal the mean has the scale 0 and
-    the codes 0.
-    Returns codes, uint8 (n,); scales, FP32, one for each block; and the offset, an FP32 tensor without axes.
-
-    >>> double_quantize(torch.tensor([1.0, 3.0, 2.5, 1.5]), 2, torch.tensor([-1.0, 0.0, 1.0]))
-    (tensor([0, 2, 2, 0], dtype=torch.uint8), tensor([1.0000, 0.5000]), tensor(2.))
-    """
-    raise NotImplementedError
-
-quiz.check(double_quantize)
 
 # %% [markdown]
 # ### The same as bitsandbytes?
@@ -213,13 +147,13 @@ quiz.check(double_quantize)
 on_borders = torch.cat([nf4.borders(), torch.tensor([-1.0])]).repeat(64)
 
 def compared(x):
-    packed, state = bitsandbytes_nf4.quantize(x)
+    packed, state = libraries.bitsandbytes_quantize(x)
     own, scales = nf4.quantize(x)
     twice = nf4.double_quantize(scales)
-    return {"codes": torch.equal(own.flatten(), bitsandbytes_nf4.codes(packed)),
+    return {"codes": torch.equal(own.flatten(), libraries.bitsandbytes_codes(packed)),
             "codes of scales": torch.equal(twice.codes, state.absmax),
             "weights read back": torch.equal(nf4.round_trip(x).flatten(),
-                                             bitsandbytes_nf4.dequantize(packed, state).flatten())}
+                                             libraries.bitsandbytes_dequantize(packed, state).flatten())}
 
 agreement = {"this layer": compared(weight), "weights on borders": compared(on_borders)}
 table(agreement, "Equal to bitsandbytes, to the bit")
@@ -227,17 +161,17 @@ table(agreement, "Equal to bitsandbytes, to the bit")
 # %% [markdown]
 # And is it as quick? Ours is written in torch operations, bitsandbytes is a library.
 #
-# The plain way is a search for the right one of fifteen borders, four questions for each weight. `lessons_lib.nf4` asks
-# one. It cuts the range into 33 cells, so narrow that no cell holds two borders, and knows for each cell the one border
-# in doubt.
+# The plain way is a search for the right one of fifteen borders, four questions for each weight.
+# `lessons_lib.arithmetic.nf4` asks one. It cuts the range into 33 cells, so narrow that no cell holds two borders, and
+# knows for each cell the one border in doubt.
 #
 # Reading back is a look-up in a table of sixteen values, in the plain way for each code. For each byte is half of the
 # work: the table then has 256 entries, each the two values of a byte, side by side.
 
 # %%
-packed, state = bitsandbytes_nf4.quantize(weight, double=False)
+packed, state = libraries.bitsandbytes_quantize(weight, double=False)
 own_packed = formats.pack_nibbles(codes.flatten())
-blocks, values, borders = weight.view(-1, 64), formats.nf4_codebook(), nf4.borders()
+blocks, values, borders = weight.view(-1, 64), nf4.nf4_codebook(), nf4.borders()
 
 # %%
 def plain_codes():
@@ -249,10 +183,10 @@ def plain_values():
 
 # %%
 ways = {"quantize": {"plain": plain_codes, "ours": lambda: formats.pack_nibbles(nf4.quantize(weight)[0].flatten()),
-                     "bitsandbytes": lambda: bitsandbytes_nf4.quantize(weight, double=False)},
+                     "bitsandbytes": lambda: libraries.bitsandbytes_quantize(weight, double=False)},
         "read back": {"plain": plain_values, "ours": lambda: nf4.dequantize(own_packed, absmax),
-                      "bitsandbytes": lambda: bitsandbytes_nf4.dequantize(packed, state)}}
-raced = {what: measure.compare(functions, repeats=15 if what == "quantize" else 40) for what, functions in ways.items()}
+                      "bitsandbytes": lambda: libraries.bitsandbytes_dequantize(packed, state)}}
+raced = {what: benchmark.compare(functions, repeats=15 if what == "quantize" else 40) for what, functions in ways.items()}
 
 # %%
 times = {what: {name: run.ratio(name, "bitsandbytes") for name in ways[what]} for what, run in raced.items()}
@@ -287,8 +221,8 @@ plots.bars(times, log_x=True, marks={"bitsandbytes": 1}, xlabel="time, bitsandby
 # read for this purpose are called **calibration** data. Take 128 training sentences, and others to judge by.
 
 # %%
-seen = calibration.moments(teacher, studied.sentence_batches("train", 0), names)
-judged = calibration.moments(teacher, studied.sentence_batches("test", 0), names)
+seen = layers.moments(teacher, studied.sentence_batches("train", 0), names)
+judged = layers.moments(teacher, studied.sentence_batches("test", 0), names)
 
 # %%
 first = seen[names[0]]
@@ -318,7 +252,7 @@ plots.grids(two, torch.cat([column[:, None], rest], dim=1), torch.cat([column[:,
             titles=["weights", "the first rounded, the second moved", "both rounded"])
 
 # %%
-costs = {name: fourbit.output_error(two, torch.tensor([values]), pair)
+costs = {name: groupwise.output_error(two, torch.tensor([values]), pair)
          for name, values in {"1 and 1": [1.0, 1.0], "1 and 0": [1.0, 0.0]}.items()}
 plots.note(f"Rounded to nearest, 1 and 1, the output is off by {costs['1 and 1']:.0%} of its square. Rounded as GPTQ "
            f"does, 1 and 0, it is off by {costs['1 and 0']:.0%}.")
@@ -327,29 +261,12 @@ plots.note(f"Rounded to nearest, 1 and 1, the output is off by {costs['1 and 1']
 # ### Exercise: one column
 
 # %% exercise="gptq_column"
-def gptq_column(
-    weight: torch.Tensor, h_inv: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, bits: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Quantize the first column of a weight, and move the other columns so that the layer's output changes least.
-
-    weight: FP32 (rows, n). h_inv: FP32 (n, n), the inverse of the mean of x xᵀ over the layer's inputs. scale: FP32
-    (rows,), zero_point: int64 (rows,), one of each for every row. With w the first column:
-    code = round(w / scale) + zero_point, clamped to 0 ... 2**bits - 1, and q = (code - zero_point) * scale;
-    the column k of the rest becomes weight[:, k] - (w - q) / h_inv[0, 0] * h_inv[0, k].
-    Returns q, FP32 (rows,), and the updated rest, FP32 (rows, n - 1). weight itself is not changed.
-
-    >>> h_inv = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
-    >>> gptq_column(torch.tensor([[1.2, 5.0]]), h_inv, torch.tensor([1.0]), torch.tensor([0]), 4)
-    (tensor([1.]), tensor([[4.9000]]))
-    """
-    raise NotImplementedError
-
-quiz.check(gptq_column)
 
 # %% [markdown]
 # The next column needs the inverse of what is left of $S$, without the first row and column. To compute an inverse anew
 # for each of hundreds or thousands of columns is far too slow. The rows of one Cholesky factor of $S^{-1}$ hold all
-# that is needed. That is what made the method quick. `lessons_lib.gptq` has it in thirty lines. Two more details:
+# that is needed. That is what made the method quick. `lessons_lib.four_bits.gptq` has it in thirty lines. Two more
+# details:
 #
 # - **Damping.** A hundredth of its mean is added to the diagonal of $S$. Without it, inputs that always occur together
 #   leave $S$ without an inverse.
@@ -393,8 +310,8 @@ alphas = [i / 10 for i in range(11)]
 # %%
 def scaled_error(alpha):
     factors = awq.channel_factors(size, alpha)
-    back = fourbit.dequantize_groups(fourbit.quantize_groups(query * factors, 4)) / factors
-    return fourbit.output_error(query, back, judged[reads].second)
+    back = groupwise.dequantize_groups(groupwise.quantize_groups(query * factors, 4)) / factors
+    return groupwise.output_error(query, back, judged[reads].second)
 
 # %%
 errors = [100 * scaled_error(alpha) for alpha in alphas]
@@ -410,25 +327,6 @@ plots.lines({"query, layer 5": (alphas, errors)}, xlabel="alpha", ylabel="output
 # ### Exercise: the search
 
 # %% exercise="awq_scale_search"
-def awq_scale_search(
-    weight: torch.Tensor, inputs: torch.Tensor, bits: int, alphas: list[float]
-) -> tuple[float, torch.Tensor]:
-    """The alpha, and its factors for the columns of a weight, after which rounding changes the layer's output least.
-
-    weight: FP32 (rows, n). inputs: FP32 (samples, n), what the layer reads. For each alpha:
-    size = mean of |inputs| over the samples, (n,); f = size**alpha; factors = f / sqrt(max(f) * min(f));
-    multiply column k of the weight by factors[k]; round it with one scale a row, scale = max |row| / (2**(bits-1) - 1)
-    and rounded = round(w / scale) * scale; divide the columns by the factors again;
-    error = sum of squares of inputs @ (that weight - weight).T.
-    Returns the alpha with the smallest error, the first of equals, and its factors, FP32 (n,).
-
-    >>> inputs = torch.tensor([[8.0, 1.0], [-8.0, 2.0]])
-    >>> awq_scale_search(torch.tensor([[0.4, 1.0]]), inputs, 2, [0.0, 0.5])
-    (0.5, tensor([1.5197, 0.6580]))
-    """
-    raise NotImplementedError
-
-quiz.check(awq_scale_search)
 
 # %% [markdown]
 # A relative needs no data at all. **HQQ** (Badri and Shaji, 2023) looks at the weights alone, but moves the zero points
@@ -445,12 +343,12 @@ quiz.check(awq_scale_search)
 found, packed_gptq = {name: {} for name in ("GPTQ", "AWQ", "NF4")}, {}
 for name in names:
     full, moments, held_out = teacher.get_submodule(name).weight.detach(), seen[name], judged[name].second
-    plain = fourbit.output_error(full, fourbit.dequantize_groups(fourbit.quantize_groups(full, 4)), held_out)
+    plain = groupwise.output_error(full, groupwise.dequantize_groups(groupwise.quantize_groups(full, 4)), held_out)
     packed_gptq[name] = gptq.gptq(full, moments.second, 4)
     scaled = awq.awq(full, moments.second, moments.size, 4)
-    for way, back in (("GPTQ", fourbit.dequantize_groups(packed_gptq[name])), ("AWQ", awq.dequantize(scaled)),
+    for way, back in (("GPTQ", groupwise.dequantize_groups(packed_gptq[name])), ("AWQ", awq.dequantize(scaled)),
                       ("NF4", nf4.round_trip(full))):
-        found[way][name] = fourbit.output_error(full, back, held_out) / plain
+        found[way][name] = groupwise.output_error(full, back, held_out) / plain
 
 # %%
 numbers = list(range(1, len(names) + 1))
@@ -469,7 +367,7 @@ plots.lines({way: (numbers, list(errors.values())) for way, errors in found.item
 # %%
 plots.note(f"Better than rounding to nearest: GPTQ on {wins['GPTQ']} of {len(names)} layers, AWQ on {wins['AWQ']}, NF4 "
            f"on {wins['NF4']}. NF4 takes {nf4.bits_per_weight():.2f} bits a weight, the groups of the others "
-           f"{fourbit.bits_per_weight(4):.2f}. AWQ's factors add a little, 16 bits a column.")
+           f"{groupwise.bits_per_weight(4):.2f}. AWQ's factors add a little, 16 bits a column.")
 
 # %% [markdown]
 # ### How many sentences does it take?
@@ -481,7 +379,7 @@ plots.note(f"Better than rounding to nearest: GPTQ on {wins['GPTQ']} of {len(nam
 # %%
 wide = names[-1]
 full, held_out = teacher.get_submodule(wide).weight.detach(), judged[wide].second
-plain = fourbit.output_error(full, fourbit.dequantize_groups(fourbit.quantize_groups(full, 4)), held_out)
+plain = groupwise.output_error(full, groupwise.dequantize_groups(groupwise.quantize_groups(full, 4)), held_out)
 batches = studied.sentence_batches("train", 0)
 draws = {4: [{key: part[:4] for key, part in batches[0].items()}],
          12: [{key: part[:12] for key, part in batches[0].items()}], 32: batches[:1], 128: batches}
@@ -489,12 +387,12 @@ draws = {4: [{key: part[:4] for key, part in batches[0].items()}],
 # %%
 tokens, after = [], {"GPTQ": [], "AWQ": []}
 for some in draws.values():
-    moments = calibration.moments(teacher, some, [wide])[wide]
+    moments = layers.moments(teacher, some, [wide])[wide]
     tokens.append(moments.count)
     scaled = awq.awq(full, moments.second, moments.size, 4)
-    for way, back in (("GPTQ", fourbit.dequantize_groups(gptq.gptq(full, moments.second, 4))),
+    for way, back in (("GPTQ", groupwise.dequantize_groups(gptq.gptq(full, moments.second, 4))),
                       ("AWQ", awq.dequantize(scaled))):
-        after[way].append(fourbit.output_error(full, back, held_out) / plain)
+        after[way].append(groupwise.output_error(full, back, held_out) / plain)
 
 # %%
 plots.lines({way: (tokens, errors) for way, errors in after.items()}, log_x=True, marks={"inputs of the layer": 1536},
@@ -664,25 +562,25 @@ plots.note(f"At 3 bits GPTQ adds {against.value:+.2f} nats a token to what round
 def packed_model(make):
     return layers.replaced(teacher, names, make)
 
-compact = {"NF4, scales quantized": packed_model(lambda name, layer: linear4bit.nf4_layer(layer)),
-           "NF4, FP32 scales": packed_model(lambda name, layer: linear4bit.nf4_layer(layer, double=False)),
-           "GPTQ, groups": packed_model(lambda name, layer: linear4bit.Linear4bit(
-               linear4bit.PackedGroups.of(packed_gptq[name]), layer.bias))}
+compact = {"NF4, scales quantized": packed_model(lambda name, layer: packed_linear.nf4_layer(layer)),
+           "NF4, FP32 scales": packed_model(lambda name, layer: packed_linear.nf4_layer(layer, double=False)),
+           "GPTQ, groups": packed_model(lambda name, layer: packed_linear.Linear4bit(
+               packed_linear.PackedGroups.of(packed_gptq[name]), layer.bias))}
 # %%
 promised = {"NF4, scales quantized": nf4.bits_per_weight(), "NF4, FP32 scales": nf4.bits_per_weight(double=False),
-            "GPTQ, groups": fourbit.bits_per_weight(4)}
+            "GPTQ, groups": groupwise.bits_per_weight(4)}
 
 # %%
 scratch = tempfile.TemporaryDirectory()
 folder = Path(scratch.name)
 for name, model in compact.items():
-    fourbit_files.save(model, folder / name)
-full_bytes, weights = measure.size_on_disk(teacher), sum(teacher.get_submodule(name).weight.numel() for name in names)
+    packed_linear.save(model, folder / name)
+full_bytes, weights = model_size.size_on_disk(teacher), sum(teacher.get_submodule(name).weight.numel() for name in names)
 others = full_bytes - 4 * weights
-stored = {name: 8 * (measure.size_on_disk(folder / name) - others) / weights for name in compact}
+stored = {name: 8 * (model_size.size_on_disk(folder / name) - others) / weights for name in compact}
 
 # %%
-table({name: {"file (MB)": measure.size_on_disk(folder / name) / 1e6, "bits a weight, from the file": bits,
+table({name: {"file (MB)": model_size.size_on_disk(folder / name) / 1e6, "bits a weight, from the file": bits,
               "computed": promised[name], "difference": f"{bits / promised[name] - 1:+.2%}"}
        for name, bits in stored.items()}, f"FP32: {full_bytes / 1e6:.1f} MB, of which {4 * weights / 1e6:.1f} MB are these layers")
 
@@ -690,9 +588,9 @@ table({name: {"file (MB)": measure.size_on_disk(folder / name) / 1e6, "bits a we
 # The embeddings are the larger half of this model and stay as they are. Now read one back, and let it answer.
 
 # %%
-texts = classifier.held_out("test")["text"][:200]
-reloaded = fourbit_files.load(folder / "GPTQ, groups", models.topic_student(6, init="scratch"))
-answers = {name: models.predict_logits(model, texts) for name, model in
+texts = topic_classifier.held_out("test")["text"][:200]
+reloaded = packed_linear.load(folder / "GPTQ, groups", students.topic_student(6, init="scratch"))
+answers = {name: topic_classifier.predict_logits(model, texts) for name, model in
            (("written", compact["GPTQ, groups"]), ("read", reloaded), ("FP32", teacher))}
 
 # %%
@@ -707,15 +605,15 @@ plots.note(f"The model that was read gives {'exactly' if same else 'NOT'} the lo
 # %%
 def refused(path, model):
     try:
-        return fourbit_files.load(path, model)
-    except fourbit_files.FileError as error:
+        return packed_linear.load(path, model)
+    except packed_linear.FileError as error:
         return str(error).replace(str(folder), "...")
 
 # %%
 cut = folder / "cut off"
 cut.write_bytes((folder / "GPTQ, groups").read_bytes()[:1_000_000])
-table({"cut off": refused(cut, models.topic_student(6, init="scratch")),
-       "two layers": refused(folder / "GPTQ, groups", models.topic_student(2, init="scratch"))}, unit="what it says")
+table({"cut off": refused(cut, students.topic_student(6, init="scratch")),
+       "two layers": refused(folder / "GPTQ, groups", students.topic_student(2, init="scratch"))}, unit="what it says")
 
 # %% [markdown]
 # ## Is it faster?
@@ -729,15 +627,15 @@ table({"cut off": refused(cut, models.topic_student(6, init="scratch")),
 
 # %%
 gptq_layer = compact["GPTQ, groups"].get_submodule(chosen)
-kernel = fourbit.int4_kernel(packed_gptq[chosen], layer.bias.detach())
-contenders = {"FP32": layer, "ours, NF4": linear4bit.nf4_layer(layer), "ours, groups": gptq_layer,
-              "bitsandbytes, NF4": bitsandbytes_nf4.nf4_layer(layer), "kernel of torch, groups": kernel}
+kernel = groupwise.int4_kernel(packed_gptq[chosen], layer.bias.detach())
+contenders = {"FP32": layer, "ours, NF4": packed_linear.nf4_layer(layer), "ours, groups": gptq_layer,
+              "bitsandbytes, NF4": libraries.bitsandbytes_layer(layer), "kernel of torch, groups": kernel}
 
 # %%
 def race(rows):
     x = torch.randn(rows, 384, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        return measure.compare({name: lambda run=run: run(x) for name, run in contenders.items()}, repeats=60, warmup=10)
+        return benchmark.compare({name: lambda run=run: run(x) for name, run in contenders.items()}, repeats=60, warmup=10)
 
 # %%
 races = {"1 row": race(1), "32 rows": race(32)}
@@ -767,13 +665,13 @@ plots.bars(speed, marks={"as fast as FP32": 1}, xlabel="times as fast as FP32, 9
 def one_layer(bits=4, group_size=64, method="RTN"):
     moments, held_out = seen[reads], judged[reads].second
     if method == "GPTQ":
-        back = fourbit.dequantize_groups(gptq.gptq(query, moments.second, bits, group_size))
+        back = groupwise.dequantize_groups(gptq.gptq(query, moments.second, bits, group_size))
     elif method == "AWQ":
         back = awq.dequantize(awq.awq(query, moments.second, moments.size, bits, group_size))
     else:
-        back = fourbit.dequantize_groups(fourbit.quantize_groups(query, bits, group_size))
-    return table({"bits a weight": fourbit.bits_per_weight(bits, group_size),
-                  "output error (%)": 100 * fourbit.output_error(query, back, held_out)}, f"{method}, layer 5, query")
+        back = groupwise.dequantize_groups(groupwise.quantize_groups(query, bits, group_size))
+    return table({"bits a weight": groupwise.bits_per_weight(bits, group_size),
+                  "output error (%)": 100 * groupwise.output_error(query, back, held_out)}, f"{method}, layer 5, query")
 
 widgets.explore(one_layer, bits=[8, 4, 3, 2], group_size=[16, 32, 64, 128, 384], method=["RTN", "GPTQ", "AWQ"])
 
@@ -782,7 +680,7 @@ widgets.explore(one_layer, bits=[8, 4, 3, 2], group_size=[16, 32, 64, 128, 384],
 
 # %%
 nf4_gain, nf4_text = studied.difference(results, "nf4", "rtn", 4), studied.loss_added(results, "nf4", 4, "rtn", 4)
-single, double = (fourbit.output_error(weight, nf4.round_trip(weight, 64, twice), judged[chosen].second)
+single, double = (groupwise.output_error(weight, nf4.round_trip(weight, 64, twice), judged[chosen].second)
                   for twice in (False, True))
 four = {way: studied.difference(results, way, "none", 4, 32) for way in ("rtn", "gptq", "awq")}
 drop = {(way, bits): -100 * studied.difference(results, way, "none", bits, 32).value
@@ -790,14 +688,14 @@ drop = {(way, bits): -100 * studied.difference(results, way, "none", bits, 32).v
 
 # %%
 safest = max(four, key=lambda way: four[way].value)
-smaller = 1 - measure.size_on_disk(folder / "GPTQ, groups") / full_bytes
+smaller = 1 - model_size.size_on_disk(folder / "GPTQ, groups") / full_bytes
 fast = {rows: max(gain.value for gain in row.values()) for rows, row in speed.items()}
 apart = nf4_text.high < 0 or nf4_gain.low > 0
 
 # %%
 claims.show("12", {
     "int4": claims.Measured(
-        f"{1 - fourbit.bits_per_weight(4) / 32:.0%} less memory for the quantized layers, {smaller:.0%} for the whole file; "
+        f"{1 - groupwise.bits_per_weight(4) / 32:.0%} less memory for the quantized layers, {smaller:.0%} for the whole file; "
         f"encoder {points(four[safest])} points with {label[safest]}, language model from perplexity {kept:.0f} to "
         f"{lost[gentle[4]]:.0f} with {gentle[4]}; at best {fast['1 row']:.1f} times as fast as FP32 with one row, "
         f"{fast['32 rows']:.1f} with 32",
@@ -805,7 +703,7 @@ claims.show("12", {
         why="The bytes hold where layers are quantized, scales counted. Quality depends on the task. The speed takes a "
             "kernel and few rows."),
     "nf4": claims.Measured(
-        f"NF4 {nf4.bits_per_weight():.2f} bits, groups {fourbit.bits_per_weight(4):.2f}; accuracy {points(nf4_gain)} points "
+        f"NF4 {nf4.bits_per_weight():.2f} bits, groups {groupwise.bits_per_weight(4):.2f}; accuracy {points(nf4_gain)} points "
         f"against RTN, language model {nf4_text:+.3f} nats a token; double quantization changes an output error from "
         f"{single:.3%} to {double:.3%}",
         agrees=True if apart else "partly",
@@ -824,7 +722,7 @@ claims.show("12", {
         f"the same codes, one row: the kernel of torch {speed['1 row']['kernel of torch, groups'].value:.1f} times as fast "
         f"as FP32, unpacked first {speed['1 row']['ours, groups'].value:.2f} times",
         agrees=True,
-        why=f"Instructions here: {measure.machine()['instructions']}. Nothing multiplies 4-bit codes; what helps is to "
+        why=f"Instructions here: {benchmark.machine()['instructions']}. Nothing multiplies 4-bit codes; what helps is to "
             "unpack in vector registers, and it helps only while memory is what one waits for."),
 })
 

@@ -16,27 +16,16 @@ from pathlib import Path
 
 import torch
 
-from lessons_lib import (
-    bitsandbytes_nf4,
-    claims,
-    corpora,
-    headlines,
-    language_model,
-    linear4bit,
-    lora,
-    measure,
-    memory_parts,
-    optimizers,
-    peft_lora,
-    plots,
-    qlora,
-    study,
-    training,
-    widgets,
-)
-from lessons_lib import study_qlora as studied
-from lessons_lib.checked_files import FileError
-from lessons_lib.tables import table
+from lessons_lib.files.tensor_files import FileError
+from lessons_lib.four_bits import libraries, lora, packed_linear
+from lessons_lib.four_bits import training_memory as memory_parts
+from lessons_lib.measure import benchmark, model_size
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.studies import qlora as studied
+from lessons_lib.studies import study
+from lessons_lib.tasks import bbc, headlines, language_model
+from lessons_lib.training import loop
 from quizzes import lesson
 
 # %%
@@ -93,21 +82,6 @@ plots.grids(column, row, column @ row, weight + column @ row,
 # Multiply by $A$ first. $BA$ is as large as the weight, and you never need it here.
 
 # %% exercise="lora_forward"
-def lora_forward(
-    x: torch.Tensor, weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float, r: int
-) -> torch.Tensor:
-    """What a linear layer with a LoRA adapter computes: x Wᵀ + alpha / r · (x Aᵀ) Bᵀ.
-
-    x: FP32 (..., n_in). weight: FP32 (n_out, n_in), frozen: no gradient reaches it, even if it asks for one. a: FP32
-    (r, n_in). b: FP32 (n_out, r). Gradients reach x, a and b. Returns FP32 (..., n_out).
-
-    >>> x, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    >>> lora_forward(x, weight, torch.tensor([[1.0, 1.0]]), torch.tensor([[0.5], [0.0]]), 4.0, 1)
-    tensor([[7., 2.]])
-    """
-    raise NotImplementedError
-
-quiz.check(lora_forward)
 
 # %% [markdown]
 # ### Which layers get one?
@@ -134,19 +108,6 @@ plots.lines({name: (ranks, [share(targets, r) for r in ranks]) for name, targets
                 for name, targets in choices.items()))
 
 # %% exercise="trainable_fraction"
-def trainable_fraction(shapes: dict[str, tuple[int, int]], others: int, targets: list[str], r: int) -> float:
-    """Which share of all numbers of a model LoRA trains.
-
-    shapes: name -> (n_out, n_in) of every linear layer; a name is a number, a dot and the kind of layer. others: how
-    many weights the model has besides these. targets: the kinds of layers that get an adapter of rank r. The share is
-    (numbers of all adapters) / (weights of all linear layers + others + numbers of all adapters).
-
-    >>> trainable_fraction({"0.q_proj": (8, 8), "0.v_proj": (4, 8)}, 32, ["q_proj"], 2)
-    0.2
-    """
-    raise NotImplementedError
-
-quiz.check(trainable_fraction)
 
 # %% [markdown]
 # ### Merged, it costs nothing
@@ -155,19 +116,6 @@ quiz.check(trainable_fraction)
 # once and for all. The layer is then an ordinary one again, of the size and speed it had.
 
 # %% exercise="merge"
-def merge(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, alpha: float, r: int) -> torch.Tensor:
-    """The weight that computes by itself what the layer and its adapter compute together.
-
-    weight: FP32 (n_out, n_in). a: FP32 (r, n_in). b: FP32 (n_out, r). Returns a new FP32 tensor (n_out, n_in), equal to
-    W + alpha / r · B A; the arguments are not changed.
-
-    >>> merge(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0], [0.0]]), 2.0, 1)
-    tensor([[3., 4.],
-            [0., 1.]])
-    """
-    raise NotImplementedError
-
-quiz.check(merge)
 
 # %% [markdown]
 # Subtract it and you have the base back, ready for another adapter. Nearly: every addition rounds. Put a hundred
@@ -207,7 +155,7 @@ short = headlines.examples(headlines.documents("validation", 2))
 own = lora.add(language_model.language_model(), r=4, alpha=8)
 for adapter in lora.adapters(own).values():
     torch.nn.init.normal_(adapter.b, std=0.02, generator=draw)                   # a zero would hide mistakes
-theirs = peft_lora.like(own, language_model.language_model())
+theirs = libraries.peft_like(own, language_model.language_model())
 
 # %%
 logits = {}
@@ -238,8 +186,8 @@ del own, theirs, logits
 # base in NF4, as you built it in lesson 12, scales quantized as well.
 
 # %%
-packed = qlora.four_bit(base)
-layer_bytes, layer_weights = linear4bit.packed_bytes(packed)
+packed = lora.four_bit(base)
+layer_bytes, layer_weights = packed_linear.packed_bytes(packed)
 rest = weights - layer_weights
 sizes = {"FP32": 4 * weights, "BF16": 2 * weights, "NF4, the rest in FP32": layer_bytes + 4 * rest,
          "NF4, the rest in BF16": layer_bytes + 2 * rest}
@@ -249,7 +197,7 @@ table([{"base": name, "MB": size / 1e6, "of FP32": f"{size / sizes['FP32']:.0%}"
         "of BF16": f"{size / sizes['BF16']:.0%}"} for name, size in sizes.items()], f"{layer_weights / 1e6:.0f} million weights packed, {rest / 1e6:.0f} million not")
 
 # %%
-plots.note(f"Measured on the tensors of the model: {measure.state_bytes(packed) / 1e6:.1f} MB. The layers shrank to "
+plots.note(f"Measured on the tensors of the model: {model_size.state_bytes(packed) / 1e6:.1f} MB. The layers shrank to "
            f"{layer_bytes / layer_weights / 4:.0%} of FP32. The whole base shrank less: the embedding is {rest / weights:.0%} of this "
            f"small model and stays as it is. In Llama 2 with 6.7 billion weights the two embeddings are "
            f"{2 * 32_000 * 4096 / 6.74e9:.0%}.")
@@ -273,11 +221,11 @@ plots.note(f"Measured on the tensors of the model: {measure.state_bytes(packed) 
 plain = base.model.layers[3].mlp.up_proj
 
 def both_layers(dtype):
-    own = lora.add(torch.nn.ModuleDict({"up_proj": linear4bit.nf4_layer(plain)}), ["up_proj"], r=4, alpha=8)
+    own = lora.add(torch.nn.ModuleDict({"up_proj": packed_linear.nf4_layer(plain)}), ["up_proj"], r=4, alpha=8)
     own["up_proj"].b.data = b.clone()
-    other = torch.nn.ModuleDict({"up_proj": bitsandbytes_nf4.nf4_layer(plain)})
+    other = torch.nn.ModuleDict({"up_proj": libraries.bitsandbytes_layer(plain)})
     other["up_proj"].compute_dtype = dtype
-    return own["up_proj"], peft_lora.like(own, other).base_model.model["up_proj"].train().to(dtype)
+    return own["up_proj"], libraries.peft_like(own, other).base_model.model["up_proj"].train().to(dtype)
 
 # %%
 def against_libraries(dtype):
@@ -310,8 +258,8 @@ plots.note("On this machine both take the same sums in the same order, and agree
 # %%
 shown = headlines.documents("test", 3)
 before = headlines.write(base, shown)
-starts = [" ".join(corpora.article(number)[1].split())[:90] + " …" for number in shown]
-table([{"article": start, "the BBC's": corpora.article(number)[0], "the model's": text}
+starts = [" ".join(bbc.article(number)[1].split())[:90] + " …" for number in shown]
+table([{"article": start, "the BBC's": bbc.article(number)[0], "the model's": text}
        for start, number, text in zip(starts, shown, before, strict=True)], "Before any training")
 
 # %% [markdown]
@@ -327,7 +275,7 @@ plots.note(f"Rank {setting['r']}, {setting['steps']} steps of {setting['batch_si
 # %%
 results = study.load("qlora").table()
 cell = studied.cell("qlora", seed=0)
-model = qlora.prepared("qlora", r=setting["r"], alpha=setting["alpha"], seed=0)
+model = lora.prepared("qlora", r=setting["r"], alpha=setting["alpha"], seed=0)
 started = time.perf_counter()
 history = studied.fine_tune(model, cell["lr"], seed=0, progress=True)
 
@@ -348,7 +296,7 @@ plots.lines({"each step": (steps, history.losses[4:]), "mean of five": (steps, s
 
 # %%
 after = headlines.write(model, shown)
-table([{"the BBC's": corpora.article(number)[0], "before": old, "after": new}
+table([{"the BBC's": bbc.article(number)[0], "before": old, "after": new}
        for number, old, new in zip(shown, before, after, strict=True)], "The same articles, before and after")
 
 # %% [markdown]
@@ -365,7 +313,7 @@ table([{"the BBC's": corpora.article(number)[0], "before": old, "after": new}
 # %%
 label = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 tried = {label[method]: (list(rates), list(rates.values()))
-         for method, rates in ((method, studied.tuning(results, method)) for method in qlora.METHODS)}
+         for method, rates in ((method, studied.tuning(results, method)) for method in lora.METHODS)}
 plots.lines(tried, log_x=True, xlabel="learning rate (log scale)", ylabel="validation loss (nats a token)",
             title=f"LoRA's best rate is {studied.CHOSEN['lora'] / studied.CHOSEN['full']:.0f} times that of full "
                   "fine-tuning",
@@ -384,7 +332,7 @@ def stepper(model):
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0, fused=True)
     def step():
         model.train()
-        with training.bfloat16_where_fast():
+        with loop.bfloat16_where_fast():
             loss = headlines.loss(model, batch)
         loss.backward()
         optimizer.step()
@@ -392,14 +340,14 @@ def stepper(model):
     return step
 
 # %%
-ways = {label[method]: qlora.prepared(method, r=4, alpha=8) for method in ("full", "lora")} | {"QLoRA": model}
-ways["QLoRA, checkpointing"] = qlora.with_checkpointing(copy.deepcopy(model))
-raced = measure.compare({name: stepper(way) for name, way in ways.items()}, repeats=3, warmup=1)
+ways = {label[method]: lora.prepared(method, r=4, alpha=8) for method in ("full", "lora")} | {"QLoRA": model}
+ways["QLoRA, checkpointing"] = lora.with_checkpointing(copy.deepcopy(model))
+raced = benchmark.compare({name: stepper(way) for name, way in ways.items()}, repeats=3, warmup=1)
 seconds = {name: timing.p50 / 1000 for name, timing in raced.timings.items()}
 pace = {name: raced.ratio(name, label["full"]) for name in ways}
 
 # %%
-memory = {label[method]: studied.rows(results, method)[0]["memory"]["all kept"] for method in qlora.METHODS}
+memory = {label[method]: studied.rows(results, method)[0]["memory"]["all kept"] for method in lora.METHODS}
 untouched = studied.loss(results, "full", trained=False)
 table([{"way": name, "trained": f"{100 * lora.trainable_fraction(ways[name]):.3g} %", "peak (MB)": memory[name]["peak"] / 1e6,
         "seconds for two": seconds[name], "held-out loss": f"{studied.loss(results, method):.2f}",
@@ -428,7 +376,7 @@ plots.note(f"The loss has its 95 % interval over articles and seeds. Packing alo
 #   last layer as well, so its copy is there with QLoRA too, and so are those of the adapters.
 #
 # What one block of SmolLM2 keeps of a token can be counted off its code: inputs of norms and of products, query, key,
-# value, the attention's output, four tensors inside the feed-forward part. `memory_parts.block_activations` adds them
+# value, the attention's output, four tensors inside the feed-forward part. `training_memory.block_activations` adds them
 # up.
 #
 # Weights, adapters and averages stay for the whole step. The others take turns. The backward pass walks back through the
@@ -440,7 +388,7 @@ plots.note(f"The loss has its 95 % interval over articles and seeds. Packing alo
 
 # %%
 length = headlines.prompt_tokens() + headlines.HEADLINE_TOKENS
-compute = memory_parts.BF16 if training.fast_bfloat16() else memory_parts.FP32
+compute = memory_parts.BF16 if loop.fast_bfloat16() else memory_parts.FP32
 
 def computed(method, rows=4, length=length, r=4, checkpointing=False, compute=compute, optimizer=memory_parts.ADAMW):
     return memory_parts.computed(shape, method, rows, length, headlines.HEADLINE_TOKENS, r, checkpointing, compute,
@@ -459,7 +407,7 @@ def compared(method, setting):
     return {part: (wanted[part] / 1e6, found[part] / 1e6) for part in wanted}
 
 # %%
-counted = {label[method]: compared(method, "all kept") for method in qlora.METHODS}
+counted = {label[method]: compared(method, "all kept") for method in lora.METHODS}
 
 def side_by_side(columns):
     parts = [part for part in next(iter(columns.values())) if any(sum(pairs[part]) for pairs in columns.values())]
@@ -538,7 +486,7 @@ plots.note(f"Checkpointing takes {saved:.0%} off the peak, and a step takes {slo
 # %%
 def gradients(way):
     way.train()
-    with training.bfloat16_where_fast():
+    with loop.bfloat16_where_fast():
         headlines.loss(way, batch).backward()
     found = torch.cat([p.grad.flatten() for p in way.parameters() if p.requires_grad])
     way.zero_grad()
@@ -554,28 +502,6 @@ plots.note(f"{len(without):,} gradients, the largest difference is {(without - w
 # The same sum for any model. To keep it short, it leaves out the copies and the two logits.
 
 # %% exercise="training_memory"
-def training_memory(
-    weights: int, trained: int, state: int, blocks: int, block: int, block_input: int, rest: int, checkpointing: bool
-) -> int:
-    """Bytes at the fullest moment of a training step.
-
-    weights: bytes of all weights, adapters included. trained: how many numbers are trained; the gradient of each takes
-    4 bytes. state: bytes of optimizer state a trained number. blocks: how many blocks the model has. block: bytes that
-    one block keeps from the forward pass for the backward pass, its input included. block_input: bytes of a block's
-    input. rest: bytes kept outside the blocks. With checkpointing every block keeps its input alone; in the backward
-    pass one block at a time is there in full, beside the inputs of the others. So
-
-    kept = blocks · block + rest, or with checkpointing blocks · block_input + block - block_input + rest
-    peak = weights + state · trained + max(4 · trained, kept)
-
-    since what was kept is given back while gradients are made.
-
-    >>> training_memory(1000, 10, 8, 4, 100, 20, 50, False), training_memory(1000, 10, 8, 4, 100, 20, 50, True)
-    (1530, 1290)
-    """
-    raise NotImplementedError
-
-quiz.check(training_memory)
 
 # %% [markdown]
 # ## Smaller averages, and pages
@@ -591,10 +517,10 @@ def state_of(make, tensor):
     parameter.grad = torch.ones_like(parameter)
     optimizer = make([parameter])
     optimizer.step()
-    return optimizers.state_bytes(optimizer)
+    return libraries.state_bytes(optimizer)
 
 makers = {"AdamW": lambda found: torch.optim.AdamW(found, lr=1e-3),
-          "8-bit AdamW": lambda found: optimizers.adamw_8bit(found, lr=1e-3)}
+          "8-bit AdamW": lambda found: libraries.adamw_8bit(found, lr=1e-3)}
 tensors = {"embedding": base.model.embed_tokens.weight.detach(), "A beside up_proj, rank 4": a,
            "B beside up_proj, rank 4": b}
 
@@ -611,20 +537,6 @@ plots.note(f"Full fine-tuning would peak at {eight:,.0f} MB instead of {computed
            "small ones are often the delicate ones.")
 
 # %% exercise="optimizer_bytes"
-def optimizer_bytes(n_params: int, kind: str) -> int:
-    """Bytes of the state that an optimizer keeps for one tensor of n_params trained numbers.
-
-    kind: "sgd" keeps nothing; "momentum" one FP32 number a trained number; "adamw" two FP32 numbers. "adamw8bit" keeps
-    two codes of one byte a trained number, and for each of these two averages an FP32 scale for every block of 256
-    numbers, a last shorter block included; but a tensor with fewer than 4096 numbers is kept as by "adamw". (Step
-    counters, and tables that all tensors share, are not counted.)
-
-    >>> optimizer_bytes(5000, "adamw"), optimizer_bytes(5000, "adamw8bit")
-    (40000, 10160)
-    """
-    raise NotImplementedError
-
-quiz.check(optimizer_bytes)
 
 # %% [markdown]
 # The QLoRA paper adds one more device. A GPU has its own memory, and it is small. A long text in a batch makes the
@@ -637,7 +549,7 @@ quiz.check(optimizer_bytes)
 if torch.cuda.is_available():
     on_gpu = torch.nn.Parameter(torch.zeros(1_000_000, device="cuda"))
     on_gpu.grad = torch.ones_like(on_gpu)
-    optimizers.adamw_8bit([on_gpu], lr=1e-3, paged=True).step()
+    libraries.adamw_8bit([on_gpu], lr=1e-3, paged=True).step()
 else:
     plots.note("There is no CUDA GPU here, so the paged optimizer did not run. The lines above are what runs where there "
                "is one.")
@@ -651,7 +563,7 @@ else:
 scratch = tempfile.TemporaryDirectory()
 path = Path(scratch.name) / "headlines.safetensors"
 lora.save(model, path)
-packed_bytes = measure.state_bytes(packed)
+packed_bytes = model_size.state_bytes(packed)
 fresh = lora.add(packed, lora.EVERY, r=4, alpha=8, seed=1)
 reloaded = lora.load(path, fresh)
 merged = lora.merged(model)
@@ -665,7 +577,7 @@ with torch.inference_mode():
 # %%
 equal = torch.equal(outputs["trained"], outputs["reloaded"])
 off = ((outputs["merged"] - outputs["trained"]).norm() / outputs["trained"].norm()).item()
-plots.note(f"The file has {measure.size_on_disk(path) / 1e6:.1f} MB, the packed base {packed_bytes / 1e6:.0f}. "
+plots.note(f"The file has {model_size.size_on_disk(path) / 1e6:.1f} MB, the packed base {packed_bytes / 1e6:.0f}. "
            f"The reloaded model gives {'exactly' if equal else 'NOT'} the trained one's logits. Merged, they are off by "
            f"{off:.0e} of their size.")
 
@@ -691,7 +603,7 @@ def refused(path, model):
 cut = path.with_name("cut.safetensors")
 cut.write_bytes(path.read_bytes()[:1_000_000])
 smaller = torch.nn.ModuleDict({"up_proj": torch.nn.Linear(64, 96)})
-table({"cut off": refused(cut, fresh), "rank 8": refused(path, qlora.prepared("lora", r=8, alpha=8)),
+table({"cut off": refused(cut, fresh), "rank 8": refused(path, lora.prepared("lora", r=8, alpha=8)),
        "another model": refused(path, lora.add(smaller, ["up_proj"], r=4, alpha=8))})
 
 # %% [markdown]

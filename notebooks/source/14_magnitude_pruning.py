@@ -14,23 +14,12 @@ import warnings
 import torch
 from torch.nn.utils import prune
 
-from lessons_lib import (
-    bleu,
-    claims,
-    generation,
-    measure,
-    models,
-    plots,
-    pruning,
-    sparse_storage,
-    sparse_training,
-    study,
-    tables,
-    translation,
-    translation_teacher,
-    widgets,
-)
-from lessons_lib import study_magnitude as grid
+from lessons_lib.measure import benchmark, bleu, model_size
+from lessons_lib.pruning import schedules, storage, unstructured
+from lessons_lib.show import claims, plots, tables, widgets
+from lessons_lib.studies import magnitude as grid
+from lessons_lib.studies import study
+from lessons_lib.tasks import decoding, phrase_pairs, topic_classifier, translation
 from quizzes import lesson
 
 # %%
@@ -45,8 +34,8 @@ quiz = lesson("14")
 # Here is one layer of the topic teacher.
 
 # %%
-teacher = models.topic_teacher()
-weights = sparse_training.linear_weights(teacher)
+teacher = topic_classifier.topic_teacher()
+weights = schedules.linear_weights(teacher)
 name = "encoder.encoder.layer.3.intermediate.dense.weight"
 layer = weights[name].detach()
 middle = layer.abs().median().item()
@@ -72,7 +61,7 @@ plots.note(f"The teacher has **{total:,}** weights in {len(weights)} linear laye
 
 # %%
 small = torch.tensor([[0.5, -0.1, 0.1], [2.0, -0.1, -3.0]])
-mask = pruning.magnitude_mask(small, 1 / 3)
+mask = unstructured.magnitude_mask(small, 1 / 3)
 plots.grids(small, mask, small.where(mask, 0), titles=["weights", "mask: 1 stays", "pruned"])
 
 # %% [markdown]
@@ -90,7 +79,7 @@ step = layer.abs().max() / 7
 coarse = (layer / step).round() * step                         # 15 different values, as in 4 bits
 threshold = coarse.abs().quantile(0.5)
 kept = {"larger than the threshold": coarse.abs() > threshold, "not smaller": coarse.abs() >= threshold,
-        "exact": pruning.magnitude_mask(coarse, 0.5)}
+        "exact": unstructured.magnitude_mask(coarse, 0.5)}
 tables.table({rule: 1 - mask.float().mean() for rule, mask in kept.items()}, "Asked for a sparsity of 0.5",
              unit="share that goes")
 
@@ -103,7 +92,7 @@ try:
     many.quantile(0.5)
 except RuntimeError as error:
     print(error)
-print(int((~pruning.magnitude_mask(many, 0.5)).sum()), "of", len(many), "zeros go by magnitude_mask")
+print(int((~unstructured.magnitude_mask(many, 0.5)).sum()), "of", len(many), "zeros go by magnitude_mask")
 
 # %% [markdown]
 # `magnitude_mask` finds its threshold with `kthvalue`, which selects the $k$-th smallest of any number of values. Then
@@ -113,20 +102,6 @@ print(int((~pruning.magnitude_mask(many, 0.5)).sum()), "of", len(many), "zeros g
 # ### Exercise: the mask
 
 # %% exercise="magnitude_mask"
-def magnitude_mask(weight: torch.Tensor, sparsity: float) -> torch.Tensor:
-    """Which weights stay when exactly round(sparsity * n) of the n go: those smallest in absolute value.
-
-    weight: FP32 of any shape, contiguous or not. sparsity: 0 ... 1. round is Python's. Of equally small weights those
-    with the lowest index go first, counted row by row as weight.flatten() puts them.
-    Returns a bool tensor of the same shape, True where the weight stays.
-
-    >>> magnitude_mask(torch.tensor([[0.5, -0.1, 0.1], [2.0, -0.1, -3.0]]), 0.33)
-    tensor([[ True, False, False],
-            [ True,  True,  True]])
-    """
-    raise NotImplementedError
-
-quiz.check(magnitude_mask)
 
 # %% [markdown]
 # PyTorch brings pruning along, in `torch.nn.utils.prune`. Where no weights tie it gives the same mask.
@@ -135,7 +110,7 @@ quiz.check(magnitude_mask)
 copy = torch.nn.Linear(layer.shape[1], layer.shape[0])
 copy.weight.data = layer.clone()
 prune.l1_unstructured(copy, "weight", amount=0.5)
-torch.equal(copy.weight_mask.bool(), pruning.magnitude_mask(layer, 0.5))
+torch.equal(copy.weight_mask.bool(), unstructured.magnitude_mask(layer, 0.5))
 
 # %% [markdown]
 # ## One threshold for all layers, or one for each?
@@ -146,7 +121,7 @@ torch.equal(copy.weight_mask.bool(), pruning.magnitude_mask(layer, 0.5))
 
 # %%
 two = {"first": torch.tensor([[3.0, -1.0], [2.0, 4.0]]), "second": torch.tensor([[0.3, -0.1], [0.2, 0.4]])}
-both = {"local": pruning.local_masks(two, 0.5), "global": pruning.global_masks(two, 0.5)}
+both = {"local": unstructured.local_masks(two, 0.5), "global": unstructured.global_masks(two, 0.5)}
 plots.grids(*(two[key].where(masks[key], 0) for masks in both.values() for key in two),
             titles=[f"{key}, {way}" for way in both for key in two])
 
@@ -155,7 +130,7 @@ plots.grids(*(two[key].where(masks[key], 0) for masks in both.values() for key i
 # other in size. Look at what each layer of the teacher loses when half of all weights go globally.
 
 # %%
-masks = pruning.global_masks(weights, 0.5)
+masks = unstructured.global_masks(weights, 0.5)
 lost = {key: 100 * (1 - mask.float().mean()).item() for key, mask in masks.items()}
 
 # %%
@@ -175,29 +150,16 @@ plots.lines(by_kind, title=f"At 50 % in all, single layers lose {least:.0f} to {
 # say what they are, and the first word that fits decides.
 
 # %%
-by_type = pruning.type_masks(weights, {"attention": 0.3, "intermediate": 0.6, "output": 0.6})
+by_type = unstructured.type_masks(weights, {"attention": 0.3, "intermediate": 0.6, "output": 0.6})
 zeros = {key: weights[key] * mask for key, mask in by_type.items()}
-tables.table({"attention": pruning.sparsity({key: w for key, w in zeros.items() if "attention" in key}),
-              "feed-forward": pruning.sparsity({key: w for key, w in zeros.items() if "attention" not in key}),
-              "all": pruning.sparsity(zeros)}, "Asked for 0.3 and 0.6", unit="sparsity")
+tables.table({"attention": unstructured.sparsity({key: w for key, w in zeros.items() if "attention" in key}),
+              "feed-forward": unstructured.sparsity({key: w for key, w in zeros.items() if "attention" not in key}),
+              "all": unstructured.sparsity(zeros)}, "Asked for 0.3 and 0.6", unit="sparsity")
 
 # %% [markdown]
 # ### Exercise: global masks
 
 # %% exercise="global_masks"
-def global_masks(weights: dict[str, torch.Tensor], sparsity: float) -> dict[str, torch.Tensor]:
-    """One mask for each tensor, such that round(sparsity * n) of all n weights together go: the smallest of them all.
-
-    weights: FP32 tensors of any shapes by name. sparsity: 0 ... 1. round is Python's. Of equally small weights go
-    first those of the tensor that stands first in the dict, within it those with the lowest index of flatten().
-    Returns a dict with the same names in the same order: bool tensors shaped as the weights, True where one stays.
-
-    >>> global_masks({"a": torch.tensor([0.1, 5.0]), "b": torch.tensor([[0.2, -0.3]])}, 0.5)
-    {'a': tensor([False,  True]), 'b': tensor([[False,  True]])}
-    """
-    raise NotImplementedError
-
-quiz.check(global_masks)
 
 # %% [markdown]
 # ## A pattern for hardware: N of M
@@ -207,7 +169,7 @@ quiz.check(global_masks)
 
 # %%
 row = torch.tensor([[4.0, -1.0, 2.0, -3.0, 1.0, 1.0, 1.0, 1.0]])
-plots.grids(row, row.where(pruning.n_m_mask(row, 2, 4), 0), row.where(pruning.magnitude_mask(row, 0.5), 0),
+plots.grids(row, row.where(unstructured.n_m_mask(row, 2, 4), 0), row.where(unstructured.magnitude_mask(row, 0.5), 0),
             titles=["weights", "2:4", "half, without a pattern"])
 
 # %% [markdown]
@@ -218,19 +180,6 @@ plots.grids(row, row.where(pruning.n_m_mask(row, 2, 4), 0), row.where(pruning.ma
 # ### Exercise: n of m
 
 # %% exercise="n_m_mask"
-def n_m_mask(w: torch.Tensor, n: int, m: int) -> torch.Tensor:
-    """Which weights stay when of every m neighbours in a row exactly n stay: the largest in absolute value.
-
-    w: FP32 (outputs, inputs), the inputs a multiple of m. A group is m neighbours along the inputs: columns 0 ... m - 1
-    of a row, then m ... 2m - 1, and so on. Of equally small weights of a group those with the lowest index go first.
-    Returns a bool tensor of the same shape, True where the weight stays.
-
-    >>> n_m_mask(torch.tensor([[4.0, -1.0, 2.0, -3.0, 1.0, 1.0, 1.0, 1.0]]), 2, 4)
-    tensor([[ True, False, False,  True, False, False,  True,  True]])
-    """
-    raise NotImplementedError
-
-quiz.check(n_m_mask)
 
 # %% [markdown]
 # ## Wanda: size times input
@@ -246,7 +195,7 @@ quiz.check(n_m_mask)
 
 # %%
 matrix, norms = torch.tensor([[4.0, 1.0, -1.0], [3.0, -2.0, 0.5]]), torch.tensor([0.1, 1.0, 2.0])
-plots.grids(matrix, norms[None], matrix.abs() * norms, matrix.where(pruning.wanda_mask(matrix, norms, 1 / 3), 0),
+plots.grids(matrix, norms[None], matrix.abs() * norms, matrix.where(unstructured.wanda_mask(matrix, norms, 1 / 3), 0),
             titles=["weights", "norms of the inputs", "scores", "pruned"])
 
 # %% [markdown]
@@ -255,7 +204,7 @@ plots.grids(matrix, norms[None], matrix.abs() * norms, matrix.where(pruning.wand
 
 # %%
 texts = grid.calls("classifier", teacher, seed=0)
-input_norms = sparse_training.input_norms(teacher, weights, texts)
+input_norms = schedules.input_norms(teacher, weights, texts)
 spread = {key: (norm.max() / norm.median()).item() for key, norm in input_norms.items()}
 widest = max(spread, key=spread.get)
 
@@ -273,21 +222,6 @@ plots.note(f"This is the widest of the {len(spread)} layers, `{widest}`. In the 
 # ### Exercise: Wanda's mask
 
 # %% exercise="wanda_mask"
-def wanda_mask(w: torch.Tensor, act_norm: torch.Tensor, sparsity: float) -> torch.Tensor:
-    """Which weights stay by the score of Wanda, every row by itself.
-
-    w: FP32 (outputs, inputs). act_norm: FP32 (inputs,), the Euclidean norm of each input over some texts.
-    The score of w[i, j] is |w[i, j]| · act_norm[j]. In every row the round(sparsity * inputs) weights with the smallest
-    score go; round is Python's, and of equal scores the lowest column goes first.
-    Returns a bool tensor of the same shape, True where the weight stays.
-
-    >>> wanda_mask(torch.tensor([[4.0, 1.0, -1.0], [3.0, -2.0, 0.5]]), torch.tensor([0.1, 1.0, 2.0]), 0.33)
-    tensor([[False,  True,  True],
-            [False,  True,  True]])
-    """
-    raise NotImplementedError
-
-quiz.check(wanda_mask)
 
 # %% [markdown]
 # ## At once, without training: what does it cost?
@@ -296,20 +230,20 @@ quiz.check(wanda_mask)
 # **BLEU**, runs from 0 to 100 and counts the runs of words that it shares with the right translation.
 
 # %%
-pairs = translation.pairs("test").select(range(100))
+pairs = phrase_pairs.pairs("test").select(range(100))
 some = ["eighty-two million hours", "the sixth of May nineteen ten"]
 
 def pruned_translator(sparsity):
-    model = translation_teacher.teacher()
-    parts = sparse_training.linear_weights(model)
-    sparse_training.apply_masks(parts, pruning.global_masks(parts, sparsity))
+    model = translation.teacher()
+    parts = schedules.linear_weights(model)
+    schedules.apply_masks(parts, unstructured.global_masks(parts, sparsity))
     return model
 
 # %%
 def speaks(sparsity):
     model = pruned_translator(sparsity)
-    written = generation.translate(model, pairs["english"][:])
-    return {"BLEU": bleu.corpus_bleu(written, pairs["french"][:])} | dict(zip(some, generation.translate(model, some),
+    written = decoding.translate(model, pairs["english"][:])
+    return {"BLEU": bleu.corpus_bleu(written, pairs["french"][:])} | dict(zip(some, decoding.translate(model, some),
                                                                               strict=True))
 
 tables.table({f"{sparsity:.0%}": speaks(sparsity) for sparsity in (0.0, 0.5, 0.7, 0.9)},
@@ -407,11 +341,11 @@ def one_step(hold_gradients, hold_weights):
 
     train(1)                                                    # momentum builds up before anything is pruned
     named = {"weight": linear.weight}
-    masks = pruning.global_masks(named, 0.5)
-    sparse_training.apply_masks(named, masks)
-    with sparse_training.held(named, masks if hold_weights else {}):
+    masks = unstructured.global_masks(named, 0.5)
+    schedules.apply_masks(named, masks)
+    with schedules.held(named, masks if hold_weights else {}):
         train(masks["weight"] if hold_gradients else 1)
-    return pruning.sparsity(named)
+    return unstructured.sparsity(named)
 
 # %%
 tables.table({"nothing is held": one_step(False, False), "gradients are masked": one_step(True, False),
@@ -420,7 +354,7 @@ tables.table({"nothing is held": one_step(False, False), "gradients are masked":
 
 # %% [markdown]
 # **Momentum** is an average of earlier gradients, and it keeps pushing when the gradient is zero. Adam has such an
-# average too. What holds is to put the zeros back after every step. `sparse_training.held` does so for any optimizer,
+# average too. What holds is to put the zeros back after every step. `schedules.held` does so for any optimizer,
 # for as long as its block lasts.
 
 # %% [markdown]
@@ -438,7 +372,7 @@ tables.table({"nothing is held": one_step(False, False), "gradients are masked":
 # %%
 rounds, steps = grid.SETTINGS["rounds"], grid.SETTINGS["steps"]
 length, whole = steps["translator"] // rounds, range(steps["translator"] + 1)
-rule = [100 * sparse_training.cubic_schedule(step, 0, whole[-1], 0.9) for step in whole]
+rule = [100 * schedules.cubic_schedule(step, 0, whole[-1], 0.9) for step in whole]
 by_round = rule[length::length]
 edges = [step for number in range(rounds) for step in (number * length, (number + 1) * length)]
 stairs = [share for share in by_round for _ in range(2)]
@@ -455,19 +389,6 @@ plots.note(f"These are the rounds of the translator. The classifier's have {step
 # ### Exercise: the cubic schedule
 
 # %% exercise="cubic_schedule"
-def cubic_schedule(step: int, begin: int, end: int, final: float, initial: float) -> float:
-    """The sparsity after so many steps, by the cubic rule of Zhu and Gupta (2017).
-
-    step: 0, 1, 2 ... Up to step begin the sparsity is initial, from step end on it is final; begin < end. Between them
-    it is final + (initial - final) · (1 - (step - begin) / (end - begin))³: fast at first, slower towards the end.
-    Returns a float.
-
-    >>> round(cubic_schedule(20, 0, 40, 0.8, 0.0), 6)
-    0.7
-    """
-    raise NotImplementedError
-
-quiz.check(cubic_schedule)
 
 # %% [markdown]
 # The study has both. "Retrained" is one-shot and then training. "Iterative" is four rounds by the cubic rule. Both
@@ -576,16 +497,16 @@ plots.note("Of the sparsities that were found, the highest that held on test dat
 # The teacher with nine tenths of its linear weights zero, beside the teacher as it was. Same batch, runs in turn.
 
 # %%
-sparse_teacher = models.topic_teacher()
-ninety = sparse_training.linear_weights(sparse_teacher)
-sparse_training.apply_masks(ninety, pruning.global_masks(ninety, 0.9))
-batch = models.tokenize([pair["text"] for pair in grid.asked("classifier", "validation").select(range(8))])
+sparse_teacher = topic_classifier.topic_teacher()
+ninety = schedules.linear_weights(sparse_teacher)
+schedules.apply_masks(ninety, unstructured.global_masks(ninety, 0.9))
+batch = topic_classifier.tokenize([pair["text"] for pair in grid.asked("classifier", "validation").select(range(8))])
 
 # %%
 with torch.inference_mode():
-    timed = measure.compare({"dense": lambda: teacher(**batch), "90 % zeros": lambda: sparse_teacher(**batch)}, 10, 2)
+    timed = benchmark.compare({"dense": lambda: teacher(**batch), "90 % zeros": lambda: sparse_teacher(**batch)}, 10, 2)
 faster = timed.ratio("dense", "90 % zeros")
-sizes = {"dense": measure.size_on_disk(teacher), "90 % zeros": measure.size_on_disk(sparse_teacher)}
+sizes = {"dense": model_size.size_on_disk(teacher), "90 % zeros": model_size.size_on_disk(sparse_teacher)}
 tables.table({key: {"p50, ms": timed.timings[key].p50, "bytes on disk": sizes[key]} for key in sizes},
              f"Dense time over pruned time: {faster:.2f}")
 
@@ -597,15 +518,15 @@ tables.table({key: {"p50, ms": timed.timings[key].p50, "bytes on disk": sizes[ke
 # **left out**, and as a sparse matrix with a kernel that skips zeros.
 
 # %%
-inputs, half = torch.randn(layer.shape[1], 256), layer * pruning.magnitude_mask(layer, 0.5)
+inputs, half = torch.randn(layer.shape[1], 256), layer * unstructured.magnitude_mask(layer, 0.5)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")                             # torch says that its CSR tensors are in beta
-    csr = {f"{100 * share:.0f} % zeros, sparse kernel": (layer * pruning.magnitude_mask(layer, share)).to_sparse_csr()
+    csr = {f"{100 * share:.0f} % zeros, sparse kernel": (layer * unstructured.magnitude_mask(layer, share)).to_sparse_csr()
            for share in (0.5, 0.9, 0.99)}
 kinds = {"50 % zeros": half, "half of the rows": layer[::2].contiguous()} | csr
 
 # %%
-products = measure.compare({"as it is": lambda: layer @ inputs}
+products = benchmark.compare({"as it is": lambda: layer @ inputs}
                            | {kind: lambda matrix=matrix: matrix @ inputs for kind, matrix in kinds.items()}, 30, 5)
 speed = {kind: products.ratio("as it is", kind) for kind in kinds}
 plots.bars(speed, title=f"Half of the rows: {speed['half of the rows'].value:.1f} times as fast; half of the weights: "
@@ -627,7 +548,7 @@ plots.bars(speed, title=f"Half of the rows: {speed['half of the rows'].value:.1f
 
 # %%
 tiny = torch.tensor([[0.0, 1.5, 0.0], [2.0, 0.0, -1.0]])
-tables.table({key: str(part.tolist()) for key, part in sparse_storage.to_csr(tiny).items()}, "A 2 x 3 matrix as CSR",
+tables.table({key: str(part.tolist()) for key, part in storage.to_csr(tiny).items()}, "A 2 x 3 matrix as CSR",
              unit="numbers")
 
 # %% [markdown]
@@ -642,19 +563,6 @@ tables.table({key: str(part.tolist()) for key, part in sparse_storage.to_csr(tin
 # ### Exercise: the bytes of CSR
 
 # %% exercise="csr_bytes"
-def csr_bytes(weight: torch.Tensor, index_bytes: int) -> int:
-    """Bytes of a matrix stored as compressed sparse rows (CSR), with its indices.
-
-    weight: floating point (rows, columns), zeros among its numbers. Stored are: every value that is not zero, in the
-    dtype of the matrix; for each of them its column, index_bytes bytes; and rows + 1 row starts of 4 bytes each.
-    Returns a whole number.
-
-    >>> csr_bytes(torch.tensor([[0.0, 1.5, 0.0], [2.0, 0.0, -1.0]]), 2)     # 3 values of 4 + 2 bytes, 3 starts of 4
-    30
-    """
-    raise NotImplementedError
-
-quiz.check(csr_bytes)
 
 # %% [markdown]
 # Set the bytes equal to those of the dense matrix and solve for the sparsity: from there on it pays. The narrower the
@@ -662,7 +570,7 @@ quiz.check(csr_bytes)
 
 # %%
 kinds = {"CSR, 4-byte columns": 4, "CSR, 2-byte columns": 2, "bitmask": None}
-edges = {kind: {f"{shown} weights": sparse_storage.break_even(*layer.shape, value_bytes, index_bytes)
+edges = {kind: {f"{shown} weights": storage.break_even(*layer.shape, value_bytes, index_bytes)
                 for shown, value_bytes in {"FP32": 4, "BF16": 2, "INT8": 1}.items()}
          for kind, index_bytes in kinds.items()}
 tables.table(edges, "The sparsity from which it pays, computed", name="stored as")
@@ -672,12 +580,12 @@ tables.table(edges, "The sparsity from which it pays, computed", name="stored as
 
 # %%
 def stored(weight, index_bytes):
-    return sparse_storage.to_csr(weight, index_bytes) if index_bytes else sparse_storage.to_bitmask(weight)
+    return storage.to_csr(weight, index_bytes) if index_bytes else storage.to_bitmask(weight)
 
-dense_bytes = measure.size_on_disk(layer)
+dense_bytes = model_size.size_on_disk(layer)
 tried = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
-pruned_layers = {share: layer * pruning.magnitude_mask(layer, share) for share in tried}
-files = {kind: [100 * measure.size_on_disk(stored(weight, index_bytes)) / dense_bytes
+pruned_layers = {share: layer * unstructured.magnitude_mask(layer, share) for share in tried}
+files = {kind: [100 * model_size.size_on_disk(stored(weight, index_bytes)) / dense_bytes
                 for weight in pruned_layers.values()] for kind, index_bytes in kinds.items()}
 
 # %%
@@ -691,8 +599,8 @@ plots.lines({"dense": ([0, 95], [100, 100])} | {kind: ([100 * s for s in tried],
 
 # %%
 def beside(index_bytes, edge):
-    near = {side: layer * pruning.magnitude_mask(layer, edge + side) for side in (-0.01, 0.01)}
-    sizes = [measure.size_on_disk(stored(weight, index_bytes)) for weight in near.values()]
+    near = {side: layer * unstructured.magnitude_mask(layer, edge + side) for side in (-0.01, 0.01)}
+    sizes = [model_size.size_on_disk(stored(weight, index_bytes)) for weight in near.values()]
     return {"computed": edge, "file 1 point below": sizes[0], "dense file": dense_bytes, "file 1 point above": sizes[1]}
 
 pays = {kind: beside(index_bytes, edges[kind]["FP32 weights"]) for kind, index_bytes in kinds.items()}
@@ -704,14 +612,14 @@ tables.table(pays, "Bytes on disk on either side of the computed sparsity, FP32"
 
 # %%
 def packed_bytes(model, share):
-    parts = sparse_training.linear_weights(model)
-    masks = pruning.global_masks(parts, share)
+    parts = schedules.linear_weights(model)
+    masks = unstructured.global_masks(parts, share)
     state = {key: value for key, value in model.state_dict().items() if key not in parts}
     for key, mask in masks.items():
-        state |= {f"{key}.{part}": value for part, value in sparse_storage.to_bitmask(parts[key] * mask).items()}
-    return measure.size_on_disk(state)
+        state |= {f"{key}.{part}": value for part, value in storage.to_bitmask(parts[key] * mask).items()}
+    return model_size.size_on_disk(state)
 
-smaller = {model: 1 - packed_bytes(grid.dense(model), share) / measure.size_on_disk(grid.dense(model))
+smaller = {model: 1 - packed_bytes(grid.dense(model), share) / model_size.size_on_disk(grid.dense(model))
            for model, (share, _) in chosen.items()}
 plots.note("; ".join(f"The {model} at {chosen[model][0]:.0%}: its file gets **{saved:.0%}** smaller"
                      for model, saved in smaller.items())
@@ -726,13 +634,13 @@ plots.note("; ".join(f"The {model} at {chosen[model][0]:.0%}: its file gets **{s
 
 # %%
 act_norm = input_norms[name]
-rules = {"by size": lambda s: pruning.magnitude_mask(layer, s), "every row": lambda s: pruning.row_mask(layer, s),
-         "Wanda": lambda s: pruning.wanda_mask(layer, act_norm, s), "2 of 4": lambda s: pruning.n_m_mask(layer, 2, 4),
-         "1 of 4": lambda s: pruning.n_m_mask(layer, 1, 4)}
+rules = {"by size": lambda s: unstructured.magnitude_mask(layer, s), "every row": lambda s: unstructured.row_mask(layer, s),
+         "Wanda": lambda s: unstructured.wanda_mask(layer, act_norm, s), "2 of 4": lambda s: unstructured.n_m_mask(layer, 2, 4),
+         "1 of 4": lambda s: unstructured.n_m_mask(layer, 1, 4)}
 
 def look(rule="by size", sparsity=0.5):
     left = layer.where(rules[rule](sparsity), 0)
-    gone, size = pruning.sparsity({"layer": left}), 1 - (left.square().sum() / layer.square().sum()).item()
+    gone, size = unstructured.sparsity({"layer": left}), 1 - (left.square().sum() / layer.square().sum()).item()
     return plots.grids(1000 * left[:8, :12], titles=["weights x 1000"],
                        title=f"{rule}: {gone:.0%} of the weights go, with {size:.0%} of the sum of squares")
 

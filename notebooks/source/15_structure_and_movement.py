@@ -14,23 +14,14 @@ import tempfile
 
 import torch
 
-from lessons_lib import (
-    claims,
-    corpora,
-    heads,
-    importance,
-    measure,
-    models,
-    movement,
-    plots,
-    structured,
-    study,
-    study_magnitude,
-    study_movement,
-    study_structure,
-    tables,
-    widgets,
-)
+from lessons_lib.distillation import students
+from lessons_lib.measure import benchmark, model_size
+from lessons_lib.pruning import heads, importance, movement, structured
+from lessons_lib.show import claims, plots, tables, widgets
+from lessons_lib.studies import magnitude, study
+from lessons_lib.studies import movement as study_movement
+from lessons_lib.studies import structure as study_structure
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -44,7 +35,7 @@ quiz = lesson("15")
 # whole? Look at where the weights of the topic teacher are.
 
 # %%
-teacher = models.topic_teacher()
+teacher = topic_classifier.topic_teacher()
 
 def part_of(name):
     if "word_embeddings" in name:
@@ -104,24 +95,6 @@ torch.relu(x @ w_in.t() + b_in) @ w_out.t(), torch.relu(x @ narrow[0].t() + narr
 # ### Exercise: neurons
 
 # %% exercise="prune_neurons"
-def prune_neurons(
-    w_in: torch.Tensor, b_in: torch.Tensor, w_out: torch.Tensor, keep: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The weights around the feed-forward neurons, with some of the neurons only.
-
-    w_in: FP32 (neurons, width), b_in: FP32 (neurons,), weight and bias of the layer before the neurons, as in
-    torch.nn.Linear. w_out: FP32 (width, neurons), weight of the layer after them. keep: int64 (kept,), the positions of
-    the neurons that stay; they stand in the result in this order.
-    Returns (w_in, b_in, w_out).
-
-    >>> prune_neurons(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0.1, 0.2, 0.3]),
-    ...               torch.tensor([[4.0, 5.0, 6.0]]), torch.tensor([2, 0]))
-    (tensor([[3.],
-            [1.]]), tensor([0.3000, 0.1000]), tensor([[6., 4.]]))
-    """
-    raise NotImplementedError
-
-quiz.check(prune_neurons)
 
 # %% [markdown]
 # Now the teacher. Take half of the neurons of every layer, at random for now. Make two models: one in which they are
@@ -136,8 +109,8 @@ for (_, second), stays in zip(structured.neuron_layers(zeroed), half, strict=Tru
     second.weight.data[:, gone] = 0
 
 # %%
-texts = corpora.sentences("validation")["text"]
-batch = models.tokenize(texts[:32])
+texts = bbc.sentences("validation")["text"]
+batch = topic_classifier.tokenize(texts[:32])
 
 def far_apart(one, other):
     with torch.inference_mode():
@@ -185,24 +158,6 @@ plots.grids(rows, rows.t(), titles=["wq, wk, wv: head of each row", "wo: head of
 # ### Exercise: heads
 
 # %% exercise="prune_head_weights"
-def prune_head_weights(
-    wq: torch.Tensor, wk: torch.Tensor, wv: torch.Tensor, wo: torch.Tensor, heads: list[int], n_heads: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The four matrices of an attention layer without some of its heads.
-
-    wq, wk, wv: FP32 (n_heads · size, width), as torch.nn.Linear keeps them: a row for each output. Head h owns the rows
-    h · size to (h + 1) · size - 1. wo: FP32 (width, n_heads · size); head h owns the columns with these numbers.
-    heads: the heads that go, at least one and not all, in any order, none twice.
-    Returns (wq, wk, wv, wo) with the remaining heads in their old order.
-
-    >>> w = torch.tensor([[1.0, 1.0], [2.0, 2.0]])          # 2 heads of size 1, width 2
-    >>> prune_head_weights(w, w, w, w, [0], 2)
-    (tensor([[2., 2.]]), tensor([[2., 2.]]), tensor([[2., 2.]]), tensor([[1.],
-            [2.]]))
-    """
-    raise NotImplementedError
-
-quiz.check(prune_head_weights)
 
 # %% [markdown]
 # ### What the library does with it
@@ -211,8 +166,8 @@ quiz.check(prune_head_weights)
 # head from it: width divided by heads. A layer with 8 heads of 32 channels cannot be said. Earlier versions of
 # transformers had a function `prune_heads`; version 5 has none.
 #
-# So `lessons_lib/heads.py` brings an attention class of its own, which may have any number of heads, and writes a field
-# of its own into the config, so that the model can be read back.
+# So `lessons_lib/pruning/heads.py` brings an attention class of its own, which may have any number of heads, and writes
+# a field of its own into the config, so that the model can be read back.
 
 # %%
 third = [torch.randperm(12)[:8].sort().values for _ in range(6)]
@@ -237,7 +192,7 @@ both_ways(fewer, silent, "A third of the heads")
 # Here they are for two sentences and four heads.
 
 # %%
-sentences = study_structure.drawn(64, seed=0)
+sentences = topic_classifier.training_batches(64, seed=0)
 gradients = torch.stack(importance.gate_gradients(teacher, sentences), dim=1)       # (sentences, layers, heads)
 first = gradients[:, 0]
 head = int((first.max(dim=0).values - first.min(dim=0).values).argmax())            # on which sentences differ most
@@ -259,18 +214,6 @@ plots.grids(two, two.sum(dim=0, keepdim=True), two.abs().sum(dim=0, keepdim=True
 # ### Exercise: the importance of heads
 
 # %% exercise="head_importance"
-def head_importance(gate_gradients: torch.Tensor) -> torch.Tensor:
-    """Importance of every attention head: the absolute gradient of its gate in each sentence, summed over sentences.
-
-    gate_gradients: FP32 (sentences, layers, heads), the derivative of each sentence's loss by the gate of each head.
-    Returns FP32 (layers, heads): no mean, no scaling.
-
-    >>> head_importance(torch.tensor([[[0.5, -0.25]], [[-0.5, -0.25]]]))     # 2 sentences, 1 layer, 2 heads
-    tensor([[1.0000, 0.5000]])
-    """
-    raise NotImplementedError
-
-quiz.check(head_importance)
 
 # %% [markdown]
 # All heads of the teacher, over 64 sentences:
@@ -352,9 +295,9 @@ plots.note("First row: the gradients give almost the order of the exact measure,
 
 # %%
 def scored(way, gone, recovery=None):
-    return study_magnitude.score(structure, study_structure.rows(structure, way, gone, recovery))
+    return magnitude.score(structure, study_structure.rows(structure, way, gone, recovery))
 
-whole = study_magnitude.score(structure, structure.where(way="importance", heads=0, neurons=0, recovery=None))
+whole = magnitude.score(structure, structure.where(way="importance", heads=0, neurons=0, recovery=None))
 
 def curve(way, part, counts, of):
     found = [whole, *(scored(way, {part: count}) for count in counts)]
@@ -373,7 +316,7 @@ plots.lines(by_heads, title=f"Without a third of the heads: {gone_third['importa
 
 # %%
 def gap(one, other):
-    return study_magnitude.difference(structure, *(study_structure.rows(structure, *side) for side in (one, other)))
+    return magnitude.difference(structure, *(study_structure.rows(structure, *side) for side in (one, other)))
 
 def said(gain):
     return f"{gain:+.1f}, " + ("better" if gain.beats else "worse" if gain.beaten else "not told apart")
@@ -402,9 +345,9 @@ study.load("structure").live(study_structure.cell("importance", study_structure.
 # occur in the training sentences.
 
 # %%
-used = models.tokenize(corpora.sentences("train")["text"])["input_ids"].unique()
+used = topic_classifier.tokenize(bbc.sentences("train")["text"])["input_ids"].unique()
 trimmed = structured.trim_vocabulary(teacher, used)
-rare = models.tokenize(corpora.sentences("test")["text"])
+rare = topic_classifier.tokenize(bbc.sentences("test")["text"])
 unknown = 1 - torch.isin(rare["input_ids"][rare["attention_mask"].bool()], used).float().mean().item()
 tables.table({"word pieces in the table": teacher.encoder.config.vocab_size,
               "used by the training sentences": len(used),
@@ -442,7 +385,7 @@ def saved(model):
     with tempfile.TemporaryDirectory() as folder:
         structured.save(model, folder)
         assert far_apart(structured.load(folder), model) < 1e-5
-        return measure.size_on_disk(folder)
+        return model_size.size_on_disk(folder)
 
 megabytes = {name: saved(model) / 1e6 for name, model in cuts.items()}
 
@@ -451,9 +394,9 @@ megabytes = {name: saved(model) / 1e6 for name, model in cuts.items()}
 # sentence, a table with fewer words is the same work.
 
 # %%
-full = models.tokenize([" ".join(texts[place : place + 4]) for place in range(32)])     # 32 tokens each: no padding
+full = topic_classifier.tokenize([" ".join(texts[place : place + 4]) for place in range(32)])     # 32 tokens each: no padding
 with torch.inference_mode():
-    timed = measure.compare({name: lambda model=model: model(**full) for name, model in cuts.items()
+    timed = benchmark.compare({name: lambda model=model: model(**full) for name, model in cuts.items()
                              if name != "neurons, heads and words"}, 10, 2)
 speed = {name: timed.ratio("whole", name) for name in timed.timings}
 tables.table({name: {"MB on disk": megabytes[name], "times as fast": speed.get(name)} for name in cuts},
@@ -558,20 +501,6 @@ tables.table([{"weight": place, "size now": size, "score": score} for place, (si
 # ### Exercise: movement scores
 
 # %% exercise="movement_scores"
-def movement_scores(weights: list[torch.Tensor], grads: list[torch.Tensor]) -> torch.Tensor:
-    """Movement scores after some steps: for each weight minus the sum over the steps of weight times gradient.
-
-    weights: for each step the weights before it, FP32 tensors of one shape. grads: for each step the gradient of the
-    loss by these weights, the same shapes. At least one step. No learning rate: it would not change the order.
-    Returns FP32 of that shape. The weights with the lowest scores are the ones that go.
-
-    >>> movement_scores([torch.tensor([0.5, 0.5]), torch.tensor([0.4, 0.6])],
-    ...                 [torch.tensor([1.0, -1.0]), torch.tensor([1.0, -1.0])])
-    tensor([-0.9000,  1.1000])
-    """
-    raise NotImplementedError
-
-quiz.check(movement_scores)
 
 # %% [markdown]
 # ### A mask that learns
@@ -616,7 +545,7 @@ plots.note("\n".join(f"- {way}: {live}" for way, live in lives.items()))
 
 # %%
 def reached(way, sparsity, steps=study_movement.STEPS):
-    return study_magnitude.score(moving, study_movement.rows(moving, way, sparsity, steps))
+    return magnitude.score(moving, study_movement.rows(moving, way, sparsity, steps))
 
 dense = reached("dense", 0.0)
 by_way = {way: ([100 * share for share in study_movement.SPARSITIES],
@@ -636,7 +565,7 @@ plots.lines(by_way, title=f"At 90 %: movement {last['movement']:.1f} %, magnitud
 
 # %%
 def duel(sparsity, steps=study_movement.STEPS):
-    return study_magnitude.difference(moving, *(study_movement.rows(moving, way, sparsity, steps)
+    return magnitude.difference(moving, *(study_movement.rows(moving, way, sparsity, steps)
                                                 for way in ("movement", "magnitude")))
 
 duels = {sparsity: duel(sparsity) for sparsity in study_movement.SPARSITIES}
@@ -662,7 +591,7 @@ def kept_of(model, weight):
     return {"of the larger half (%)": 100 * left[half].float().mean().item(),
             "of the smaller half (%)": 100 * left[~half].float().mean().item()}
 
-start = models.topic_student(study_movement.SETTINGS["n_layers"], source="encoder").encoder.encoder.layer[0]
+start = students.topic_student(study_movement.SETTINGS["n_layers"], source="encoder").encoder.encoder.layer[0]
 kept = {way: kept_of(study_movement.fine_tuned(study_movement.cell(way, 0.7, 0)),
                      start.intermediate.dense.weight.detach()) for way in movement.WAYS}
 tables.table(kept, "Weights that are left at 70 %", name="way", digits=2)
@@ -700,13 +629,13 @@ plots.note(f"Four times the steps take the gap from {far:.1f} to {near:.1f} poin
 # Cut as you like. The accuracy is that of 200 validation sentences, without any training: good to a few points.
 
 # %%
-asked = corpora.sentences("validation").select(range(0, 800, 4))
+asked = bbc.sentences("validation").select(range(0, 800, 4))
 
 def look(heads_removed=24, neurons_kept=768, layers_kept=6):
     model = heads.prune_heads(teacher, [kept.tolist() for kept in importance.least(list(scores), heads_removed)])
     model = structured.prune_neurons(model, importance.least_in_each(neuron_scores, 1536 - neurons_kept))
     model = structured.keep_layers(model, list(range(6))[6 - layers_kept :])
-    right = models.predict_logits(model, asked["text"]).argmax(dim=1) == torch.tensor(asked["topic"][:])
+    right = topic_classifier.predict_logits(model, asked["text"]).argmax(dim=1) == torch.tensor(asked["topic"][:])
     left = sum(w.numel() for name, w in model.named_parameters() if ".layer." in name)
     return tables.table({"accuracy (%)": 100 * right.float().mean().item(), "weights in layers": left}, unit="figure")
 

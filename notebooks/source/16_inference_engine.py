@@ -14,23 +14,15 @@ import copy
 import numpy
 import torch
 
-from lessons_lib import (
-    attention,
-    claims,
-    generation,
-    intervals,
-    kv_cache,
-    language_model,
-    measure,
-    plots,
-    speculative,
-    translation,
-    translation_student,
-    translation_teacher,
-    widgets,
-)
-from lessons_lib.engine import LanguageEngine, TranslatorEngine, padded, write
-from lessons_lib.tables import table
+from lessons_lib.distillation import translation_students
+from lessons_lib.inference import attention, kv_cache, speculative
+from lessons_lib.inference.engine import LanguageEngine, TranslatorEngine, padded, write
+from lessons_lib.measure import benchmark, intervals, model_size
+from lessons_lib.measure.memory import peak_memory
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.tasks import decoding as generation
+from lessons_lib.tasks import language_model, phrase_pairs, translation
 from quizzes import lesson
 
 # %%
@@ -101,29 +93,6 @@ plots.grids(prompts, cache.keys[0, :, 0, :, 0], slots.mask[:, 0, 0],
 # $$\text{output} = \text{softmax}\left(\frac{q K^\top}{\sqrt d}\right) V$$
 
 # %% exercise="attend_with_cache"
-def attend_with_cache(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
-    lengths: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One new token a row: write its key and value into the cache, then attend to all tokens of the row.
-
-    query, key, value: FP32 (batch, heads, d), of the new token. keys, values: FP32 (batch, heads, capacity, d), the
-    cache; row b holds tokens at places 0 ... lengths[b] - 1, and whatever stands behind them belongs to nobody.
-    lengths: int64 (batch,), 0 ... capacity - 1; they may differ.
-    The new token goes to place lengths[b] and sees places 0 ... lengths[b], itself included. Scores are divided by
-    the square root of d. The cache may be changed in place.
-    Returns (output, keys, values): (batch, heads, d), and the cache with the new token in it, the rest unchanged.
-
-    >>> keys, values = torch.tensor([[[[0.0], [9.0]]]]), torch.tensor([[[[2.0], [9.0]]]])
-    >>> new = torch.tensor([[[0.0]]]), torch.tensor([[[1.0]]]), torch.tensor([[[4.0]]])
-    >>> attend_with_cache(*new, keys, values, torch.tensor([1]))
-    (tensor([[[3.]]]), tensor([[[[0.],
-              [1.]]]]), tensor([[[[2.],
-              [4.]]]]))
-    """
-    raise NotImplementedError
-
-quiz.check(attend_with_cache)
 
 # %% [markdown]
 # ## On real models
@@ -137,9 +106,9 @@ quiz.check(attend_with_cache)
 # without any cache.
 
 # %%
-teacher, student = translation_teacher.teacher(), translation_student.student()
-held_out = translation.pairs("test")
-english, french = translation.vocabularies()
+teacher, student = translation.teacher(), translation_students.student()
+held_out = phrase_pairs.pairs("test")
+english, french = phrase_pairs.vocabularies()
 source = english.encode(held_out["english"][:8])
 target = generation.greedy(teacher, source)
 
@@ -161,7 +130,7 @@ def apart(found, wanted, real):
     """Largest difference of two tables of logits at real tokens, in parts of the largest logit."""
     return ((found - wanted)[real].abs().max() / wanted[real].abs().max()).item()
 
-real = target != translation.PAD
+real = target != phrase_pairs.PAD
 by_cache = in_ragged_steps(TranslatorEngine(teacher, source), target, real.sum(1))
 off = {"translator": apart(by_cache, teacher(source, target), real)}
 
@@ -213,7 +182,7 @@ def steps_after(n):
     return {"recomputed": lambda: LanguageEngine(writer, 1, n).feed(text[:, :n], last=True), "cached": cached}
 
 # %%
-one_step = {n: measure.compare(steps_after(n), repeats=3, warmup=0) for n in lengths}
+one_step = {n: benchmark.compare(steps_after(n), repeats=3, warmup=0) for n in lengths}
 step_ms = {name: [one_step[n].timings[name].p50 for n in lengths] for name in ("recomputed", "cached")}
 
 # %%
@@ -240,7 +209,7 @@ def summed(times, n):
     return numpy.interp(range(1, n + 1), lengths, times).sum()
 
 # %%
-piece, spoken = torch.tensor([[translation.BEGIN]]), english.encode(["eighty-two million hours"])
+piece, spoken = torch.tensor([[phrase_pairs.BEGIN]]), english.encode(["eighty-two million hours"])
 
 @torch.inference_mode()
 def without_cache(n):
@@ -256,8 +225,8 @@ def with_cache(n):
 
 # %%
 short = [5, 10, 20, 38]
-with measure.threads(1):
-    whole = {n: measure.compare({"without": lambda n=n: without_cache(n), "with": lambda n=n: with_cache(n)}, 6, 1)
+with benchmark.threads(1):
+    whole = {n: benchmark.compare({"without": lambda n=n: without_cache(n), "with": lambda n=n: with_cache(n)}, 6, 1)
              for n in short}
 gains = {n: run.ratio("without", "with") for n, run in whole.items()}
 long_gains = {n: summed(step_ms["recomputed"], n) / summed(step_ms["cached"], n) for n in lengths}
@@ -274,7 +243,7 @@ plots.lines({"translator, whole texts": (short, [g.value for g in gains.values()
             xlabel="tokens written (log scale)", ylabel="times as fast as without a cache")
 
 # %%
-pieces = (target != translation.PAD).sum(1).float().mean() - 1
+pieces = (target != phrase_pairs.PAD).sum(1).float().mean() - 1
 plots.note(f"The eight translations above have {pieces:.0f} pieces on average. At 10 the cache gains **{gains[10]:.2f}** "
            "times: at that length there is little to recompute. A text of 256 tokens gains "
            f"**{long_gains[256]:.1f}** times. The gain is no constant: it grows with the length.")
@@ -298,9 +267,9 @@ def rows_of(batch, n=16):
 
 # %%
 named = {f"decoding, {batch} row{'s' * (batch > 1)}": batch for batch in (1, 4, 16)}
-decoding = measure.compare({name: rows_of(batch) for name, batch in named.items()}, repeats=3, warmup=1)
-rates = {name: measure.throughput(decoding.timings[name], batch) for name, batch in named.items()}
-rates["prefill, 256 tokens of one row"] = measure.throughput(one_step[256].timings["recomputed"], 256)
+decoding = benchmark.compare({name: rows_of(batch) for name, batch in named.items()}, repeats=3, warmup=1)
+rates = {name: benchmark.throughput(decoding.timings[name], batch) for name, batch in named.items()}
+rates["prefill, 256 tokens of one row"] = benchmark.throughput(one_step[256].timings["recomputed"], 256)
 plots.bars(rates, title=f"16 rows decode {rates['decoding, 16 rows'] / rates['decoding, 1 row']:.1f} times as many tokens "
                         "a second as one",
            alt="Tokens a second: " + ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()) + ".",
@@ -320,20 +289,6 @@ plots.bars(rates, title=f"16 rows decode {rates['decoding, 16 rows'] / rates['de
 #   \text{length} \cdot \text{bytes a number}$$
 
 # %% exercise="kv_cache_bytes"
-def kv_cache_bytes(config: dict, batch: int, length: int, dtype: torch.dtype) -> int:
-    """Bytes of the cache of a decoder, for `batch` rows of `length` tokens.
-
-    config: {"layers", "width", "heads", "kv_heads"}, whole numbers. Each of the `heads` query heads is width / heads
-    numbers wide, and so are keys and values; but only `kv_heads` of them exist, each shared by heads / kv_heads query
-    heads. dtype: of the numbers kept, such as torch.float32 or torch.bfloat16.
-    Every layer keeps a key and a value of every token. Returns an int.
-
-    >>> kv_cache_bytes({"layers": 30, "width": 576, "heads": 9, "kv_heads": 3}, 1, 1, torch.float32)
-    46080
-    """
-    raise NotImplementedError
-
-quiz.check(kv_cache_bytes)
 
 # %% [markdown]
 # The count, the tensors, and what the process really takes when the cache is filled:
@@ -350,12 +305,12 @@ def filled(length, batch=1):
 # %%
 long = [256, 1024, 4096]
 memory = {f"{n:,} tokens": {"counted": kv_cache.cache_bytes(*layout, 1, n, torch.float32), "tensors": filled(n),
-                            "measured": measure.peak_memory(lambda n=n: filled(n))} for n in long}
+                            "measured": peak_memory(lambda n=n: filled(n))} for n in long}
 table({name: {f"{how} (MB)": size / 1e6 for how, size in row.items()} for name, row in memory.items()},
       "The cache of SmolLM2 in FP32, one row")
 
 # %%
-weights = measure.state_bytes(writer)
+weights = model_size.state_bytes(writer)
 kept = {f"batch {batch}": (long, [kv_cache.cache_bytes(*layout, batch, n, torch.float32) / 1e6 for n in long])
         for batch in (1, 16)}
 kept["batch 16, without shared heads"] = (long, [3 * size for size in kept["batch 16"][1]])
@@ -405,22 +360,6 @@ plots.note(f"In two blocks: m = {both[0].item():.0f}, l = {both[1].item():.4f}, 
 # ### Exercise: the online softmax
 
 # %% exercise="online_softmax"
-def online_softmax(blocks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """softmax(scores) @ values, from blocks of keys that come one at a time and can be read once.
-
-    blocks: an iterator of pairs (scores, values): FP32 (rows, n) and (n, d), for the next n keys; n may change from
-    block to block. Scores may be as large as 1000. A score of -inf hides a key; a row may have nothing but -inf in a
-    block, but not in all of them.
-    Returns (maximum, total, output). maximum (rows,): the largest score of each row. total (rows,): the sum of
-    exp(score - maximum) over all keys. output (rows, d): the softmax of all scores of the row, times the values.
-
-    >>> blocks = [(torch.tensor([[0.0]]), torch.tensor([[4.0]])), (torch.tensor([[0.0]]), torch.tensor([[2.0]]))]
-    >>> online_softmax(iter(blocks))
-    (tensor([0.]), tensor([2.]), tensor([[3.]]))
-    """
-    raise NotImplementedError
-
-quiz.check(online_softmax)
 
 # %% [markdown]
 # ### The idea of flash attention
@@ -455,7 +394,7 @@ peaks = {name: [] for name in forms}
 for n in measured:
     parts = heads_of(n)
     for name, form in forms.items():
-        peaks[name].append(max(measure.peak_memory(lambda form=form, parts=parts: form(*parts)), 1) / 1e6)
+        peaks[name].append(max(peak_memory(lambda form=form, parts=parts: form(*parts)), 1) / 1e6)
 
 # %%
 saved = 1 - peaks["fused, torch"][-1] / peaks["naive"][-1]
@@ -476,7 +415,7 @@ timed = [128, 512, 2048]
 speed = {}
 for n in timed:
     parts = heads_of(n)
-    speed[n] = measure.compare({name: lambda form=form, parts=parts: form(*parts) for name, form in forms.items()}, 3, 1)
+    speed[n] = benchmark.compare({name: lambda form=form, parts=parts: form(*parts) for name, form in forms.items()}, 3, 1)
 flash = {name: [speed[n].ratio("naive", name) for n in timed] for name in ("fused, torch", "blockwise, ours")}
 
 # %%
@@ -521,15 +460,15 @@ def prefill_and_step(model):
 
 # %%
 calls = {name: prefill_and_step(model) for name, model in {"FP32": writer, "BF16": half}.items()}
-by_format = {what: measure.compare({name: pair[place] for name, pair in calls.items()}, 3, 1)
+by_format = {what: benchmark.compare({name: pair[place] for name, pair in calls.items()}, 3, 1)
              for place, what in enumerate(("prefill, 127 tokens", "one step"))}
 quicker = {what: run.ratio("FP32", "BF16") for what, run in by_format.items()}
 
 # %%
 losses = {name: language_model.next_token_losses(model, news[:, :64], 6)[0] for name, model in {"FP32": writer, "BF16": half}.items()}
 worse = intervals.over_seeds((losses["BF16"] - losses["FP32"]).mean(1).tolist())
-halves = measure.state_bytes(half) / weights
-table({name: {"bytes of the weights": measure.state_bytes(model), "prefill, 127 tokens (ms)":
+halves = model_size.state_bytes(half) / weights
+table({name: {"bytes of the weights": model_size.state_bytes(model), "prefill, 127 tokens (ms)":
               by_format["prefill, 127 tokens"].timings[name].p50, "one step (ms)": by_format["one step"].timings[name].p50,
               "loss a token, news (nats)": losses[name].mean().item()} for name, model in {"FP32": writer, "BF16": half}.items()})
 
@@ -548,7 +487,7 @@ def product(rows):
     x = {"FP32": torch.randn(rows, sizes.hidden_size)}
     x["BF16"] = x["FP32"].bfloat16()
     with torch.inference_mode():
-        return measure.compare({name: lambda name=name: up[name](x[name]) for name in up}, 30).ratio("FP32", "BF16")
+        return benchmark.compare({name: lambda name=name: up[name](x[name]) for name in up}, 30).ratio("FP32", "BF16")
 
 # %%
 products = {rows: product(rows) for rows in (1, 4, 16, 64, 256)}
@@ -580,8 +519,8 @@ def one_layer(rows):
     memory, seen = tuple(torch.randn(2, rows, 4, 6, 32)), torch.ones(rows, 1, 1, 6, dtype=torch.bool)
     return lambda: layer(hidden, memory, seen, past)
 
-with measure.threads(1), torch.inference_mode():
-    layer_time = measure.compare({"16 rows": one_layer(16), "1 row": one_layer(1)}, 30)
+with benchmark.threads(1), torch.inference_mode():
+    layer_time = benchmark.compare({"16 rows": one_layer(16), "1 row": one_layer(1)}, 30)
 
 # %%
 longer = layer_time.ratio("16 rows", "1 row").value
@@ -632,9 +571,9 @@ greedy = generation.greedy(teacher, many)
 ahead_text = speculative.speculative(teacher, student, many, ahead=4)
 with torch.inference_mode():
     logits = teacher(many, ahead_text.text[:, :-1])
-    logits[..., [translation.PAD, translation.BEGIN]] = -torch.inf  # never written
+    logits[..., [phrase_pairs.PAD, phrase_pairs.BEGIN]] = -torch.inf  # never written
 chosen = logits.gather(2, ahead_text.text[:, 1:, None])[..., 0]
-lost = (logits.amax(2) - chosen)[ahead_text.text[:, 1:] != translation.PAD].max() / logits[logits.isfinite()].abs().max()
+lost = (logits.amax(2) - chosen)[ahead_text.text[:, 1:] != phrase_pairs.PAD].max() / logits[logits.isfinite()].abs().max()
 
 # %%
 rows_alike = sum(french.decode(greedy)[row] == french.decode(ahead_text.text)[row] for row in range(len(many)))
@@ -659,10 +598,10 @@ def ten_steps(model):
     for _ in range(10):
         engine.feed(piece)
 
-with measure.threads(1):
-    cost = measure.compare({"teacher": lambda: ten_steps(teacher), "student": lambda: ten_steps(student)}, 10, 2)
+with benchmark.threads(1):
+    cost = benchmark.compare({"teacher": lambda: ten_steps(teacher), "student": lambda: ten_steps(student)}, 10, 2)
 c = cost.ratio("student", "teacher").value
-smaller = measure.state_bytes(teacher) / measure.state_bytes(student)
+smaller = model_size.state_bytes(teacher) / model_size.state_bytes(student)
 plots.note(f"The student has {smaller:.0f} times fewer bytes, and c = **{c:.2f}**. It has a third of the layers, and at these "
            "widths a layer is a handful of calls, narrow or wide. Bytes are not what counts here.")
 
@@ -670,8 +609,8 @@ plots.note(f"The student has {smaller:.0f} times fewer bytes, and c = **{c:.2f}*
 few, guesses = [english.encode([text]) for text in held_out["english"][8:16]], (1, 2, 4, 6)
 ways = {"teacher alone": lambda: [generation.greedy(teacher, one) for one in few]}
 ways |= {f"{k} ahead": lambda k=k: [speculative.speculative(teacher, student, one, k) for one in few] for k in guesses}
-with measure.threads(1):
-    race = measure.compare(ways, repeats=7, warmup=1)
+with benchmark.threads(1):
+    race = benchmark.compare(ways, repeats=7, warmup=1)
 faster = {k: race.ratio("teacher alone", f"{k} ahead") for k in guesses}
 
 # %%
@@ -703,26 +642,6 @@ plots.note(f"With {best} guesses: **{faster[best]:.2f}** times as fast, {verdict
 # ### Exercise: keep or replace
 
 # %% exercise="accept_draft"
-def accept_draft(p: torch.Tensor, q: torch.Tensor, draft: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The tokens kept of a draft that was sampled from a small model, and one more from the target.
-
-    p: FP32 (k + 1, tokens), the target's probabilities: row i for the place of draft token i, row k for the place after
-    the draft. q: FP32 (k, tokens), the probabilities that the draft's tokens were drawn from. draft: int64 (k,).
-    uniforms: FP32 (k + 1,), from [0, 1). Token i is kept when uniforms[i] < p[i, token] / q[i, token], if all before it
-    were kept. At the first that is not kept, stop and draw a token from max(0, p[i] - q[i]), scaled to sum 1; if all
-    are kept, draw one from p[k]. Either draw uses the last uniform, u = uniforms[k]: it takes the first token whose
-    cumulative probability is above u.
-    Returns int64: the tokens kept, then the one drawn. (No case lies within 0.001 of a border.)
-
-    >>> p, q = torch.tensor([[0.5, 0.5], [0.3, 0.7]]), torch.tensor([[0.9, 0.1]])
-    >>> accept_draft(p, q, torch.tensor([0]), torch.tensor([0.4, 0.6]))
-    tensor([0, 1])
-    >>> accept_draft(p, q, torch.tensor([0]), torch.tensor([0.8, 0.6]))
-    tensor([1])
-    """
-    raise NotImplementedError
-
-quiz.check(accept_draft)
 
 # %% [markdown]
 # The rule looks odd, and its result is exact. Here the draft loves token 1 and the target does not. Draw 4,000 times.

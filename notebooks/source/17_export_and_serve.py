@@ -20,24 +20,14 @@ import onnx
 import torch
 from torch import nn
 
-from lessons_lib import (
-    bars,
-    batching,
-    claims,
-    corpora,
-    dynamic_int8,
-    export,
-    intervals,
-    load_test,
-    measure,
-    models,
-    other_runtimes,
-    plots,
-    topic_server,
-    widgets,
-)
-from lessons_lib.serving import Limits
-from lessons_lib.tables import table
+from lessons_lib.files import progress
+from lessons_lib.int8 import dynamic
+from lessons_lib.measure import benchmark, intervals, model_size
+from lessons_lib.serving import batching, load_test, onnx_export, runtimes, topic_server
+from lessons_lib.serving.server import Limits
+from lessons_lib.show import claims, plots, widgets
+from lessons_lib.show.tables import table
+from lessons_lib.tasks import bbc, topic_classifier
 from quizzes import lesson
 
 # %%
@@ -67,7 +57,7 @@ class Small(nn.Module):
 kept = tempfile.TemporaryDirectory()
 folder = Path(kept.name)
 torch.manual_seed(0)
-small_file = export.to_onnx(Small(), folder / "small.onnx")
+small_file = onnx_export.to_onnx(Small(), folder / "small.onnx")
 steps = onnx.load(small_file).graph.node
 table([{"step": i + 1, "operator": step.op_type, "reads": ", ".join(step.input), "writes": ", ".join(step.output)}
        for i, step in enumerate(steps)], "What the file says")
@@ -90,7 +80,7 @@ class Loop(nn.Module):
 
 # %%
 try:
-    export.to_onnx(Loop(), folder / "loop.onnx")
+    onnx_export.to_onnx(Loop(), folder / "loop.onnx")
 except ValueError as refused:
     plots.note(f"> {refused}")
 
@@ -106,20 +96,6 @@ except ValueError as refused:
 # $$\max_i |a_i - b_i|$$
 
 # %% exercise="max_abs_difference"
-def max_abs_difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest distance of two numbers that stand at the same place: max |a - b|.
-
-    a, b: tensors of one shape and any kind of number, not always of the same kind: FP32, FP16, int8, uint8. Compute in
-    FP64, so that the difference itself is neither rounded nor wrapped round. At least one number each.
-    If not a number (NaN) stands anywhere, in a or in b, the answer is NaN: such a model has not been checked.
-    Returns a float.
-
-    >>> max_abs_difference(torch.tensor([1.0, -2.0, 4.0]), torch.tensor([1.5, -2.0, 1.0]))
-    3.0
-    """
-    raise NotImplementedError
-
-quiz.check(max_abs_difference)
 
 # %% [markdown]
 # ## Export the teacher
@@ -128,33 +104,33 @@ quiz.check(max_abs_difference)
 # takes torch some seconds to trace six layers.
 
 # %%
-teacher = models.topic_teacher()
-test = corpora.sentences("test").shuffle(seed=0).select(range(150))
+teacher = topic_classifier.topic_teacher()
+test = bbc.sentences("test").shuffle(seed=0).select(range(150))
 texts, topics, documents = test["text"][:], torch.tensor(test["topic"]), test["document"]
-files = {"FP32": export.to_onnx(teacher, folder / "teacher.onnx")}
+files = {"FP32": onnx_export.to_onnx(teacher, folder / "teacher.onnx")}
 
 # %%
 graph = onnx.load(files["FP32"])
 axes = [axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim]
 plots.note(f"{len(graph.graph.node)} operators of {len({node.op_type for node in graph.graph.node})} kinds, in "
-           f"{measure.size_on_disk(files['FP32']) / 1e6:.1f} MB. The axes of the input are named {' and '.join(axes)}.")
+           f"{model_size.size_on_disk(files['FP32']) / 1e6:.1f} MB. The axes of the input are named {' and '.join(axes)}.")
 
 # %% [markdown]
 # **ONNX Runtime** reads the file, merges operators where it can, and runs it. Compare it with torch on batches of many
 # shapes. Predict first: is the largest difference zero?
 
 # %%
-opened = export.OnnxModel(files["FP32"])
+opened = onnx_export.OnnxModel(files["FP32"])
 shapes = [(1, 3), (1, 128), (2, 17), (7, 60), (16, 32)]
 
 def batch_of(size, length):
     long = [" ".join(texts[(i + k) % 150] for k in range(1 + length // 8)) for i in range(size)]
-    return models.tokenize(long, length)
+    return topic_classifier.tokenize(long, length)
 
 def apart(size, length):
     batch = batch_of(size, length)
     wanted = teacher(**batch)
-    return export.max_abs_difference(opened(**batch), wanted), wanted.abs().max().item()
+    return onnx_export.max_abs_difference(opened(**batch), wanted), wanted.abs().max().item()
 
 # %%
 rows = []
@@ -170,10 +146,10 @@ table(rows, "ONNX Runtime against torch, both in FP32")
 # batches and paddings. What would a real mistake look like? Forget the mask, so that padding counts as text:
 
 # %%
-padded = models.tokenize(texts[:16])
+padded = topic_classifier.tokenize(texts[:16])
 wanted = teacher(**padded)
 forgot = opened(padded["input_ids"], torch.ones_like(padded["attention_mask"]))
-mistake = export.max_abs_difference(forgot, wanted) / wanted.abs().max().item()
+mistake = onnx_export.max_abs_difference(forgot, wanted) / wanted.abs().max().item()
 times = mistake / max(row["of the largest logit"] for row in rows)
 plots.note(f"Without the mask the logits are off by {mistake:.2g} of the largest one, "
            f"about {float(f'{times:.1g}'):,.0f} times as far as rounding takes them.")
@@ -186,10 +162,10 @@ plots.note(f"Without the mask the logits are off by {mistake:.2g} of the largest
 # sentences, and are constants in the file.
 
 # %%
-calibration = corpora.sentences("train").shuffle(seed=0).select(range(64))["text"][:]
-batches = [models.tokenize(calibration[i : i + 32]) for i in range(0, 64, 32)]
-files["dynamic INT8"] = export.dynamic_int8(files["FP32"], folder / "dynamic.onnx")
-files["static INT8"] = export.static_int8(files["FP32"], folder / "static.onnx", batches)
+calibration = bbc.sentences("train").shuffle(seed=0).select(range(64))["text"][:]
+batches = [topic_classifier.tokenize(calibration[i : i + 32]) for i in range(0, 64, 32)]
+files["dynamic INT8"] = onnx_export.dynamic_int8(files["FP32"], folder / "dynamic.onnx")
+files["static INT8"] = onnx_export.static_int8(files["FP32"], folder / "static.onnx", batches)
 
 # %%
 kinds = ("MatMul", "MatMulInteger", "DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear")
@@ -212,30 +188,30 @@ table({name: {kind: operators.count(kind) for kind in kinds} for name, operators
 # **TensorRT** by NVIDIA for its GPUs. Each compiles the graph for the machine it is on.
 
 # %%
-racing = {"torch FP32": teacher, "torch INT8, ours": dynamic_int8.dynamic_int8(teacher, embeddings=True)}
-racing |= {f"ONNX Runtime {name}": export.OnnxModel(path) for name, path in files.items()}
-sizes = {name: measure.size_on_disk(racing[name]) for name in list(racing)[:2]}
-sizes |= {f"ONNX Runtime {name}": measure.size_on_disk(path) for name, path in files.items()}
+racing = {"torch FP32": teacher, "torch INT8, ours": dynamic.dynamic_int8(teacher, embeddings=True)}
+racing |= {f"ONNX Runtime {name}": onnx_export.OnnxModel(path) for name, path in files.items()}
+sizes = {name: model_size.size_on_disk(racing[name]) for name in list(racing)[:2]}
+sizes |= {f"ONNX Runtime {name}": model_size.size_on_disk(path) for name, path in files.items()}
 for kind in ("FP32", "static INT8"):
-    if not other_runtimes.openvino_missing():
-        racing[f"OpenVINO {kind}"] = other_runtimes.OpenVinoModel(files[kind])
-        sizes[f"OpenVINO {kind}"] = measure.size_on_disk(files[kind])
+    if not runtimes.openvino_missing():
+        racing[f"OpenVINO {kind}"] = runtimes.OpenVinoModel(files[kind])
+        sizes[f"OpenVINO {kind}"] = model_size.size_on_disk(files[kind])
 
 # %%
-plots.note(other_runtimes.openvino_missing() or "OpenVINO is here, and reads two of the three files.")
+plots.note(runtimes.openvino_missing() or "OpenVINO is here, and reads two of the three files.")
 
 # %%
-if not other_runtimes.tensorrt_missing():
-    racing["TensorRT static INT8"] = other_runtimes.TensorRTModel(files["static INT8"])
-    sizes["TensorRT static INT8"] = measure.size_on_disk(files["static INT8"])
-plots.note(other_runtimes.tensorrt_missing() or "TensorRT is here, and joins the race.")
+if not runtimes.tensorrt_missing():
+    racing["TensorRT static INT8"] = runtimes.TensorRTModel(files["static INT8"])
+    sizes["TensorRT static INT8"] = model_size.size_on_disk(files["static INT8"])
+plots.note(runtimes.tensorrt_missing() or "TensorRT is here, and joins the race.")
 
 # %% [markdown]
 # The library's code for it is short. It reads the same file, is told the smallest, the usual and the largest shape, and
 # builds an engine for the GPU it finds. The shapes are (1, 1), (16, 32) and (64, 128), texts by tokens.
 
 # %%
-plots.note(f"```python\n{textwrap.dedent(inspect.getsource(other_runtimes.TensorRTModel.__init__))}\n```")
+plots.note(f"```python\n{textwrap.dedent(inspect.getsource(runtimes.TensorRTModel.__init__))}\n```")
 
 # %% [markdown]
 # ## All in one table
@@ -245,21 +221,21 @@ plots.note(f"```python\n{textwrap.dedent(inspect.getsource(other_runtimes.Tensor
 # at 32, at both?
 
 # %%
-one, many = models.tokenize(texts[:1]), models.tokenize(texts[:32])
-single = measure.compare({name: lambda model=model: model(**one) for name, model in racing.items()}, 20, 3)
-batched = measure.compare({name: lambda model=model: model(**many) for name, model in racing.items()}, 4, 1)
+one, many = topic_classifier.tokenize(texts[:1]), topic_classifier.tokenize(texts[:32])
+single = benchmark.compare({name: lambda model=model: model(**one) for name, model in racing.items()}, 20, 3)
+batched = benchmark.compare({name: lambda model=model: model(**many) for name, model in racing.items()}, 4, 1)
 
 # %%
-logits = {name: models.predict_logits(model, texts) for name, model in racing.items()}
+logits = {name: topic_classifier.predict_logits(model, texts) for name, model in racing.items()}
 exact = logits["torch FP32"]
 right = {name: (found.argmax(1) == topics).int().tolist() for name, found in logits.items()}
-off = {name: export.max_abs_difference(found, exact) for name, found in logits.items()}
+off = {name: onnx_export.max_abs_difference(found, exact) for name, found in logits.items()}
 changed = {name: int((found.argmax(1) != exact.argmax(1)).sum()) for name, found in logits.items()}
 
 # %%
 at_threads = f"{torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
 table([{"model": name, "MB": sizes[name] / 1e6, "p50, one (ms)": single.timings[name].p50,
-        "p95, one (ms)": single.timings[name].p95, "a second, in 32s": measure.throughput(batched.timings[name], 32),
+        "p95, one (ms)": single.timings[name].p95, "a second, in 32s": benchmark.throughput(batched.timings[name], 32),
         "accuracy, 95 % interval": f"{intervals.accuracy(right[name], documents):.1%}"} for name in racing],
       f"{len(texts)} test sentences, {at_threads}")
 
@@ -305,22 +281,9 @@ table([{"model": name, "largest difference": off[name], "of the largest logit": 
 # next one. Padding is computed like any token, so it is waste.
 
 # %% exercise="pad_to_bucket"
-def pad_to_bucket(lengths: list[int], sizes: list[int]) -> tuple[list[int | None], float]:
-    """The bucket of each text, and the share of padding among the tokens that are computed.
-
-    lengths: tokens of each text. sizes: the lengths that an engine was built for, in any order. A text goes to the
-    smallest size that holds it, and is padded to it. Where no size does, its bucket is None, and it is not computed.
-    Returns (buckets, padding): a list, one entry for each text in order, and a float, 0.0 when nothing is computed.
-
-    >>> pad_to_bucket([3, 8, 9, 40], [32, 8, 16])
-    ([8, 8, 16, None], 0.375)
-    """
-    raise NotImplementedError
-
-quiz.check(pad_to_bucket)
 
 # %%
-lengths = models.tokenize(texts, 128)["attention_mask"].sum(1).tolist()
+lengths = topic_classifier.tokenize(texts, 128)["attention_mask"].sum(1).tolist()
 choices = [[128], [64, 128], [32, 64, 128], [16, 32, 48, 64, 128]]
 padding = {" ".join(map(str, sizes)): 100 * batching.pad_to_bucket(lengths, sizes)[1] for sizes in choices}
 plots.bars(padding, xlabel="padding (% of the tokens computed)", ylabel="buckets",
@@ -336,14 +299,14 @@ plots.bars(padding, xlabel="padding (% of the tokens computed)", ylabel="buckets
 # one by one. Is it cheaper to answer several at once? Measure it on the one thread that we shall give the server.
 
 # %%
-engines = {name: export.OnnxModel(files[name], threads=1) for name in ("FP32", "dynamic INT8")}
+engines = {name: onnx_export.OnnxModel(files[name], threads=1) for name in ("FP32", "dynamic INT8")}
 rates = {name: {} for name in engines}
 for size in (1, 4, 16):
-    parts = [models.tokenize(texts[start : start + size]) for start in range(0, 16, size)]
-    run = measure.compare({name: lambda model=model, parts=parts: [model(**some) for some in parts]
+    parts = [topic_classifier.tokenize(texts[start : start + size]) for start in range(0, 16, size)]
+    run = benchmark.compare({name: lambda model=model, parts=parts: [model(**some) for some in parts]
                            for name, model in engines.items()}, 6, 1)
     for name, timing in run.timings.items():
-        rates[name][f"{size} at a time"] = measure.throughput(timing, 16)
+        rates[name][f"{size} at a time"] = benchmark.throughput(timing, 16)
 
 # %%
 gathered = {name: found["16 at a time"] / found["1 at a time"] for name, found in rates.items()}
@@ -355,7 +318,7 @@ plots.bars(rates, xlabel="sentences a second, one thread",
                for name, found in rates.items()) + ".")
 
 # %%
-tokens = models.tokenize(texts[:16])["attention_mask"].sum(1).float().mean()
+tokens = topic_classifier.tokenize(texts[:16])["attention_mask"].sum(1).float().mean()
 plots.note(f"One sentence is no single row: its {tokens:.0f} tokens or so go through each layer together. So the gain is "
            f"moderate here, {gathered['FP32']:.1f} and {gathered['dynamic INT8']:.1f} times. A decoder, which computes one "
            "token at a time, gains far more (lesson 16), and so does a GPU. And a larger batch is not always faster: all "
@@ -376,26 +339,11 @@ table([{"batch": i + 1, "arrived at": ", ".join(f"{arrivals[k]:g}" for k in grou
 # came at that very moment still went along. The last one waited five seconds for nobody.
 
 # %% exercise="batch_requests"
-def batch_requests(arrivals: list[float], max_batch: int, max_wait: float) -> tuple[list[list[int]], list[float]]:
-    """Which requests go together, and when each batch leaves, by their arrival times alone.
-
-    arrivals: seconds at which the requests come, in order; may be empty. A request that finds no open batch opens one.
-    The batch leaves as soon as it holds max_batch requests, or max_wait seconds after it was opened, whatever comes
-    first; a request that arrives at that very moment still goes along. The model is always free.
-    Returns (batches, leaves): lists of the positions of the requests, 0 being the first, and the second at which each
-    batch leaves.
-
-    >>> batch_requests([0.0, 1.0, 2.0, 9.0], max_batch=2, max_wait=5.0)
-    ([[0, 1], [2], [3]], [1.0, 7.0, 14.0])
-    """
-    raise NotImplementedError
-
-quiz.check(batch_requests)
 
 # %% [markdown]
 # ## What a server must refuse
 #
-# The library's `serving` is such a server: a queue, and rules around it. `topic_server` runs it as a program of its own,
+# The library's `server` is one: a queue, and rules around it. `topic_server` runs it as a program of its own,
 # without torch: the file, a tokenizer and ONNX Runtime are all it needs. These are its limits.
 
 # %%
@@ -444,7 +392,7 @@ loads, pages = {"FP32": [], "dynamic INT8": []}, {}
 for name, load in loads.items():
     with topic_server.running(files[name]) as address:
         load_test.drive(address, texts, offered[0], 0.5)                 # warms up
-        for rate in bars.over(offered, f"driving {name}", "rate"):
+        for rate in progress.over(offered, f"driving {name}", "rate"):
             load.append(load_test.drive(address, texts, rate, min(1.0, 4000 / rate)))
         pages[name] = httpx.get(f"{address}/metrics", **patient).text
 
@@ -549,19 +497,6 @@ plots.note(f"On average {per_batch:.1f} texts shared a batch, over all rates.")
 # deploy the new model on Friday. When it is spent, you mend.
 
 # %% exercise="error_budget"
-def error_budget(slo: float, total: int, failed: int) -> tuple[float, float]:
-    """How many requests may fail under a service level objective (SLO), and how much of that is spent.
-
-    slo: the share of requests that must succeed, such as 0.999. total: requests so far. failed: of these, not answered
-    as promised. Returns (allowed, spent): (1 - slo) * total, and failed divided by it, which is above 1 when the
-    objective is broken. With nothing allowed, spent is 0.0 when nothing failed and infinite otherwise.
-
-    >>> error_budget(0.75, 200, 10)
-    (50.0, 0.2)
-    """
-    raise NotImplementedError
-
-quiz.check(error_budget)
 
 # %%
 def spent_at(load, slo=0.95):
@@ -613,7 +548,7 @@ claimed = {
 }
 
 # %%
-if not other_runtimes.tensorrt_missing():
+if not runtimes.tensorrt_missing():
     gain = batched.ratio("torch FP32", "TensorRT static INT8")
     claimed["tensorrt"] = claims.Measured(f"{gain:.1f} times as fast as torch on this machine's processor", gain.low >= 2,
                                           "Two machines in one: the GPU counts as much as the compiler does.")

@@ -2,7 +2,7 @@
 
 import torch
 
-from lessons_lib import intervals, measure
+from lessons_lib.measure import benchmark, intervals, model_size
 from quizzes import case, exercise, question
 
 
@@ -59,7 +59,7 @@ def state_bytes(state_dict: dict[str, torch.Tensor]) -> int:
     Two entries that start at the same memory address, data_ptr(), are one tensor under two names and count once.
     Example: state_bytes({"weight": torch.ones(2, 3), "count": torch.tensor(7)}) -> 32, which is 6 * 4 + 8
     """
-    return measure.state_bytes(state_dict)
+    return model_size.state_bytes(state_dict)
 
 
 @state_bytes.cases
@@ -147,7 +147,7 @@ def percentile(samples: list[float], p: float) -> float:
     between two samples it lies on the straight line from one to the next. (numpy calls this method "linear".)
     Example: percentile([4.0, 1.0, 3.0, 2.0], 50) -> 2.5
     """
-    return measure.percentile(samples, p)
+    return benchmark.percentile(samples, p)
 
 
 @percentile.cases
@@ -221,7 +221,7 @@ def throughput(latencies: list[float], batch_size: int) -> float:
     It is the number of all items divided by the time of all batches.
     Example: throughput([10.0, 30.0], 8) -> 400.0, because 16 items took 40 ms
     """
-    return measure.throughput(latencies, batch_size)
+    return benchmark.throughput(latencies, batch_size)
 
 
 @throughput.cases

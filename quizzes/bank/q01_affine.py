@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from lessons_lib import affine
+from lessons_lib.arithmetic import affine
 from quizzes import case, exercise, question
 
 WEIGHTS = torch.tensor([-0.5, 0.2, 0.8, -0.3, 0.5])

@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import torch
 
-from lessons_lib import formats
+from lessons_lib.arithmetic import formats, nf4
 from quizzes import case, exercise, question
 
 
@@ -280,7 +280,7 @@ def nf4_codebook(offset: float = 0.9677083) -> torch.Tensor:
     >>> nf4_codebook()[[0, 1, 7, 8, 15]]
     tensor([-1.0000, -0.6962,  0.0000,  0.0796,  1.0000])
     """
-    return formats.nf4_codebook(offset)
+    return nf4.nf4_codebook(offset)
 
 
 @nf4_codebook.cases

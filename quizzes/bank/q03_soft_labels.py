@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from lessons_lib import distillation
+from lessons_lib.distillation import losses
 from quizzes import case, exercise, question
 
 NAN, INF = float("nan"), float("inf")
@@ -27,7 +27,7 @@ def soften(logits: torch.Tensor, T: float) -> torch.Tensor:
     >>> soften(torch.tensor([2.0, 0.0, -2.0]), 2.0)
     tensor([0.6652, 0.2447, 0.0900])
     """
-    return distillation.soften(logits, T)
+    return losses.soften(logits, T)
 
 
 @soften.cases
@@ -101,7 +101,7 @@ def soft_loss(student_logits: torch.Tensor, teacher_logits: torch.Tensor, T: flo
     >>> soft_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[4.0, 0.0]]), 2.0)
     tensor(1.3113)
     """
-    return distillation.soft_loss(student_logits, teacher_logits, T)
+    return losses.soft_loss(student_logits, teacher_logits, T)
 
 
 @soft_loss.cases
@@ -140,12 +140,12 @@ def _(student_logits, teacher_logits, T):
 
 @soft_loss.mistake("The factor T² is missing: the gradient then fades as the temperature rises.")
 def _(student_logits, teacher_logits, T):
-    return distillation.soft_loss(student_logits, teacher_logits, T) / T**2
+    return losses.soft_loss(student_logits, teacher_logits, T) / T**2
 
 
 @soft_loss.mistake("You multiplied by T instead of T². Both the division by T and the flatter labels cost a factor T.")
 def _(student_logits, teacher_logits, T):
-    return distillation.soft_loss(student_logits, teacher_logits, T) / T
+    return losses.soft_loss(student_logits, teacher_logits, T) / T
 
 
 @soft_loss.mistake(
@@ -153,12 +153,12 @@ def _(student_logits, teacher_logits, T):
     "the classes, then average over the rows."
 )
 def _(student_logits, teacher_logits, T):
-    return distillation.soft_loss(student_logits, teacher_logits, T) / student_logits.shape[-1]
+    return losses.soft_loss(student_logits, teacher_logits, T) / student_logits.shape[-1]
 
 
 @soft_loss.mistake("You summed over the batch. A loss that grows with the batch changes the learning rate's meaning.")
 def _(student_logits, teacher_logits, T):
-    return distillation.soft_loss(student_logits, teacher_logits, T) * len(student_logits)
+    return losses.soft_loss(student_logits, teacher_logits, T) * len(student_logits)
 
 
 @soft_loss.mistake("Only the teacher is softened here. Divide both by T, or a perfect student has a loss above zero.")
@@ -173,7 +173,7 @@ def _(student_logits, teacher_logits, T):
     "Subtract log p."
 )
 def _(student_logits, teacher_logits, T):
-    return distillation.soft_cross_entropy(student_logits, teacher_logits, T)
+    return losses.soft_cross_entropy(student_logits, teacher_logits, T)
 
 
 @soft_loss.mistake(
@@ -219,7 +219,7 @@ def distillation_loss(
     >>> distillation_loss(zeros, teacher, torch.tensor([1]), 0.75, 2.0)       # 0.75 · 1.3113 + 0.25 · log 2
     tensor(1.1567)
     """
-    return distillation.distillation_loss(student_logits, teacher_logits, labels, alpha, T)
+    return losses.distillation_loss(student_logits, teacher_logits, labels, alpha, T)
 
 
 @distillation_loss.cases
@@ -250,18 +250,18 @@ distillation_loss.close(
 
 @distillation_loss.mistake("alpha weighs the hard term here. It should be alpha · soft + (1 - alpha) · hard.")
 def _(student_logits, teacher_logits, labels, alpha, T):
-    return distillation.distillation_loss(student_logits, teacher_logits, labels, 1 - alpha, T)
+    return losses.distillation_loss(student_logits, teacher_logits, labels, 1 - alpha, T)
 
 
 @distillation_loss.mistake("The soft term lacks T²: at T = 4 its gradient weighs a sixteenth of what alpha promises.")
 def _(student_logits, teacher_logits, labels, alpha, T):
-    soft = distillation.soft_loss(student_logits, teacher_logits, T) / T**2
+    soft = losses.soft_loss(student_logits, teacher_logits, T) / T**2
     return alpha * soft + (1 - alpha) * F.cross_entropy(student_logits, labels)
 
 
 @distillation_loss.mistake("You scaled both terms by T². The hard term is not softened, so it needs no factor.")
 def _(student_logits, teacher_logits, labels, alpha, T):
-    soft = distillation.soft_loss(student_logits, teacher_logits, T)
+    soft = losses.soft_loss(student_logits, teacher_logits, T)
     return alpha * soft + (1 - alpha) * T**2 * F.cross_entropy(student_logits, labels)
 
 
@@ -269,7 +269,7 @@ def _(student_logits, teacher_logits, labels, alpha, T):
     "The hard term is softened too. Labels are compared with the student at T = 1, as it will be used."
 )
 def _(student_logits, teacher_logits, labels, alpha, T):
-    soft = distillation.soft_loss(student_logits, teacher_logits, T)
+    soft = losses.soft_loss(student_logits, teacher_logits, T)
     return alpha * soft + (1 - alpha) * F.cross_entropy(student_logits / T, labels)
 
 
@@ -277,13 +277,13 @@ def _(student_logits, teacher_logits, labels, alpha, T):
     "F.cross_entropy applies the softmax itself: give it logits. Here they went through two softmaxes."
 )
 def _(student_logits, teacher_logits, labels, alpha, T):
-    soft = distillation.soft_loss(student_logits, teacher_logits, T)
+    soft = losses.soft_loss(student_logits, teacher_logits, T)
     return alpha * soft + (1 - alpha) * F.cross_entropy(torch.softmax(student_logits, dim=-1), labels)
 
 
 @distillation_loss.mistake("This is alpha · soft + hard. Weigh the hard term by 1 - alpha: the weights then sum to 1.")
 def _(student_logits, teacher_logits, labels, alpha, T):
-    return alpha * distillation.soft_loss(student_logits, teacher_logits, T) + F.cross_entropy(student_logits, labels)
+    return alpha * losses.soft_loss(student_logits, teacher_logits, T) + F.cross_entropy(student_logits, labels)
 
 
 @distillation_loss.alternative
@@ -314,7 +314,7 @@ def token_distillation_loss(
     >>> token_distillation_loss(student, teacher, torch.tensor([[1, 1, 0]]), 2.0)      # (1.3113 + 0) / 2
     tensor(0.6556)
     """
-    return distillation.token_distillation_loss(student_logits, teacher_logits, mask, T)
+    return losses.token_distillation_loss(student_logits, teacher_logits, mask, T)
 
 
 @token_distillation_loss.cases
@@ -403,7 +403,7 @@ def _(student_logits, teacher_logits, mask, T):
 
 @token_distillation_loss.mistake("The factor T² is missing.")
 def _(student_logits, teacher_logits, mask, T):
-    return distillation.token_distillation_loss(student_logits, teacher_logits, mask, T) / T**2
+    return losses.token_distillation_loss(student_logits, teacher_logits, mask, T) / T**2
 
 
 @token_distillation_loss.alternative

@@ -2,8 +2,9 @@
 
 import torch
 
-from lessons_lib import distillation
-from quizzes import case, exercise, question, recipes
+from lessons_lib.distillation import losses, students
+from quizzes import case, exercise, question
+from quizzes.inside import recipes
 
 
 @exercise(
@@ -21,7 +22,7 @@ def take_layers(n_teacher: int, n_student: int) -> list[int]:
     >>> take_layers(6, 2), take_layers(7, 3)
     ([2, 5], [1, 3, 6])
     """
-    return distillation.take_layers(n_teacher, n_student)
+    return students.take_layers(n_teacher, n_student)
 
 
 @take_layers.cases
@@ -98,7 +99,7 @@ def transfer_logits(model: torch.nn.Module, batches) -> torch.Tensor:
     >>> transfer_logits(model, iter([{"input_ids": ids, "attention_mask": mask}])).shape    # ids: (3, 7), five classes
     torch.Size([3, 5])
     """
-    return distillation.transfer_logits(model, batches)
+    return students.transfer_logits(model, batches)
 
 
 def _batches(draw, sizes, vocab=50):
@@ -176,25 +177,25 @@ def _(model, batches):
     "These are probabilities. Keep the logits: the temperature is chosen later, and a softmax cannot be undone exactly."
 )
 def _(model, batches):
-    return torch.softmax(distillation.transfer_logits(model, batches), dim=-1)
+    return torch.softmax(students.transfer_logits(model, batches), dim=-1)
 
 
 @transfer_logits.mistake("These are hard labels. What the teacher knows about other topics is lost with the argmax.")
 def _(model, batches):
-    return distillation.transfer_logits(model, batches).argmax(dim=-1)
+    return students.transfer_logits(model, batches).argmax(dim=-1)
 
 
 @transfer_logits.mistake(
     "Batches were sorted by length, and the logits were not put back in order: they stand beside other sentences."
 )
 def _(model, batches):
-    return distillation.transfer_logits(model, sorted(batches, key=lambda batch: batch["input_ids"].shape[1]))
+    return students.transfer_logits(model, sorted(batches, key=lambda batch: batch["input_ids"].shape[1]))
 
 
 @transfer_logits.mistake("The attention mask is not used: padding takes part in the attention and in the mean.")
 def _(model, batches):
     every = [batch | {"attention_mask": torch.ones_like(batch["attention_mask"])} for batch in batches]
-    return distillation.transfer_logits(model, every)
+    return students.transfer_logits(model, every)
 
 
 @transfer_logits.alternative
@@ -224,7 +225,7 @@ def retention(student_score: float, teacher_score: float, chance: float) -> floa
     >>> retention(0.8, 0.9, 0.2)       # 0.6 of 0.7
     0.8571428571428572
     """
-    return distillation.retention(student_score, teacher_score, chance)
+    return losses.retention(student_score, teacher_score, chance)
 
 
 @retention.cases

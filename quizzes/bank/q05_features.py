@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from lessons_lib import features
+from lessons_lib.distillation import features
 from quizzes import case, exercise, question
 
 NAN = float("nan")

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from lessons_lib import general_distillation, masking
+from lessons_lib.distillation import general, masked_language
 from quizzes import case, exercise, question
 
 NAN = float("nan")
@@ -37,7 +37,7 @@ def mask_tokens(
     >>> mask_tokens(ids, special, 3, 20, 0.15, torch.tensor([[choose], [fate], [draw]]))
     (tensor([[ 1,  3, 10,  9,  7]]), tensor([[-100,    7,    8,    9, -100]]))
     """
-    return masking.mask_tokens(ids, special, mask_id, vocab, p, uniforms)
+    return masked_language.mask_tokens(ids, special, mask_id, vocab, p, uniforms)
 
 
 def _sentences(draw, rows, length, vocab):
@@ -85,7 +85,7 @@ def _by_hand(ids, special, mask_id, vocab, p, uniforms, *, shares=(0.8, 0.1)):
 
 @mask_tokens.mistake("Special tokens or padding were chosen too. Leave out every id that stands in special.")
 def _(ids, special, mask_id, vocab, p, uniforms):
-    return masking.mask_tokens(ids, torch.tensor([], dtype=torch.int64), mask_id, vocab, p, uniforms)
+    return masked_language.mask_tokens(ids, torch.tensor([], dtype=torch.int64), mask_id, vocab, p, uniforms)
 
 
 @mask_tokens.mistake(
@@ -113,7 +113,7 @@ def _(ids, special, mask_id, vocab, p, uniforms):
 
 @mask_tokens.mistake("Every token has a label. Where nothing was chosen the label is -100, which the loss skips.")
 def _(ids, special, mask_id, vocab, p, uniforms):
-    return masking.mask_tokens(ids, special, mask_id, vocab, p, uniforms)[0], ids.clone()
+    return masked_language.mask_tokens(ids, special, mask_id, vocab, p, uniforms)[0], ids.clone()
 
 
 @mask_tokens.mistake(
@@ -127,7 +127,7 @@ def _(ids, special, mask_id, vocab, p, uniforms):
 
 @mask_tokens.mistake("A token is chosen where the uniform lies below p, not where it equals p: use <.")
 def _(ids, special, mask_id, vocab, p, uniforms):
-    return masking.mask_tokens(ids, special, mask_id, vocab, math.nextafter(p, 2) + 1e-7, uniforms)
+    return masked_language.mask_tokens(ids, special, mask_id, vocab, math.nextafter(p, 2) + 1e-7, uniforms)
 
 
 @mask_tokens.alternative
@@ -170,7 +170,7 @@ def cosine_loss(student_hidden: torch.Tensor, teacher_hidden: torch.Tensor, mask
     >>> cosine_loss(student, teacher, torch.tensor([[1, 1]]))         # cosines 1 and 0
     tensor(0.5000)
     """
-    return general_distillation.cosine_loss(student_hidden, teacher_hidden, mask)
+    return general.cosine_loss(student_hidden, teacher_hidden, mask)
 
 
 def _mask(*lengths, width):
@@ -199,7 +199,7 @@ cosine_loss.close(rtol=1e-4, atol=1e-5, reason=COSINE_ROUNDING)
 
 @cosine_loss.mistake("This is the mean cosine. A loss falls as the student gets better: 1 minus it.")
 def _(student_hidden, teacher_hidden, mask):
-    return 1 - general_distillation.cosine_loss(student_hidden, teacher_hidden, mask)
+    return 1 - general.cosine_loss(student_hidden, teacher_hidden, mask)
 
 
 @cosine_loss.mistake("Padding counts: you averaged over every position. Index both tensors with mask.bool() first.")
@@ -267,9 +267,7 @@ def triple_loss(
     >>> triple_loss(logits, logits, torch.tensor([1]), hidden, -hidden, one, (5.0, 2.0, 1.0), 2.0)   # 2 · 2.127 + 2
     tensor(6.2539)
     """
-    return general_distillation.triple_loss(
-        student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, weights, T
-    )
+    return general.triple_loss(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, weights, T)
 
 
 def _guesses(draw, rows, vocab, shape=(2, 4, 6), lengths=(4, 2)):
@@ -326,7 +324,7 @@ triple_loss.close(
 @triple_loss.mistake("T² is missing before the soft term: at a high temperature its gradient fades away.")
 def _(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, weights, T):
     soft, masked, cosine = weights
-    return general_distillation.triple_loss(
+    return general.triple_loss(
         student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, (soft / T**2, masked, cosine), T
     )
 
@@ -336,7 +334,7 @@ def _(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, ma
     log_q = F.log_softmax(student_logits / T, dim=-1)
     log_p = F.log_softmax(teacher_logits.detach() / T, dim=-1)
     soft = T**2 * F.kl_div(log_p, log_q, log_target=True, reduction="batchmean")
-    rest = general_distillation.triple_loss(
+    rest = general.triple_loss(
         student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, (0.0, *weights[1:]), T
     )
     return weights[0] * soft + rest
@@ -344,7 +342,7 @@ def _(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, ma
 
 @triple_loss.mistake("The labels are hard: their cross-entropy is taken at T = 1. Soften the soft term alone.")
 def _(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, weights, T):
-    rest = general_distillation.triple_loss(
+    rest = general.triple_loss(
         student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, (weights[0], 0.0, weights[2]), T
     )
     return rest + weights[1] * F.cross_entropy(student_logits / T, labels)
@@ -353,21 +351,19 @@ def _(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, ma
 @triple_loss.mistake("The weights of two terms have changed places: the soft one comes first, then the hard one.")
 def _(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, weights, T):
     turned = (weights[1], weights[0], weights[2])
-    return general_distillation.triple_loss(
-        student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, turned, T
-    )
+    return general.triple_loss(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, turned, T)
 
 
 @triple_loss.mistake("The cosine is missing: nothing ties the student's hidden states to the teacher's.")
 def _(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, weights, T):
-    return general_distillation.triple_loss(
+    return general.triple_loss(
         student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, (*weights[:2], 0.0), T
     )
 
 
 @triple_loss.mistake("You divided by the sum of the weights. The docstring asks for the plain weighted sum.")
 def _(student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, weights, T):
-    return general_distillation.triple_loss(
+    return general.triple_loss(
         student_logits, teacher_logits, labels, student_hidden, teacher_hidden, mask, weights, T
     ) / sum(weights)
 
@@ -405,7 +401,7 @@ def init_from_teacher(student_layers: list[int], teacher_state: dict) -> dict:
     >>> init_from_teacher([1], state)
     {'embeddings.weight': tensor([1.]), 'encoder.layer.0.bias': tensor([2.])}
     """
-    return general_distillation.init_from_teacher(student_layers, teacher_state)
+    return general.init_from_teacher(student_layers, teacher_state)
 
 
 def _state(draw, layers, width=2):
@@ -463,13 +459,13 @@ def _(student_layers, teacher_state):
     "learn the vocabulary anew."
 )
 def _(student_layers, teacher_state):
-    state = general_distillation.init_from_teacher(student_layers, teacher_state)
+    state = general.init_from_teacher(student_layers, teacher_state)
     return {name: tensor for name, tensor in state.items() if ".layer." in name}
 
 
 @init_from_teacher.mistake("These are the first layers. Take the ones that student_layers names.")
 def _(student_layers, teacher_state):
-    return general_distillation.init_from_teacher(list(range(len(student_layers))), teacher_state)
+    return general.init_from_teacher(list(range(len(student_layers))), teacher_state)
 
 
 @init_from_teacher.mistake(
@@ -487,7 +483,7 @@ def _(student_layers, teacher_state):
 
 @init_from_teacher.mistake("Your student has its layers in ascending order. Layer k takes student_layers[k], in order.")
 def _(student_layers, teacher_state):
-    return general_distillation.init_from_teacher(sorted(student_layers), teacher_state)
+    return general.init_from_teacher(sorted(student_layers), teacher_state)
 
 
 @init_from_teacher.alternative

@@ -6,8 +6,10 @@ from collections import Counter
 import torch
 import torch.nn.functional as F
 
-from lessons_lib import bleu, translation_distillation
-from quizzes import case, exercise, question, recipes
+from lessons_lib.distillation import translation_losses
+from lessons_lib.measure import bleu
+from quizzes import case, exercise, question
+from quizzes.inside import recipes
 
 PAD = 0
 END = "</s>"
@@ -33,7 +35,7 @@ def word_level_loss(
     >>> word_level_loss(student, teacher, torch.tensor([[1, 1, 0]]), 0.5)
     tensor(0.5105)
     """
-    return translation_distillation.word_level_loss(student_logits, teacher_logits, target, alpha)
+    return translation_losses.word_level_loss(student_logits, teacher_logits, target, alpha)
 
 
 def _targets(draw, lengths: list[int], pieces: int) -> torch.Tensor:
@@ -431,7 +433,7 @@ def stage_plan(n_teacher: int, n_student: int) -> list[list[int]]:
     >>> stage_plan(6, 2)
     [[0, 2, 3, 5], [1, 3]]
     """
-    return translation_distillation.stage_plan(n_teacher, n_student)
+    return translation_losses.stage_plan(n_teacher, n_student)
 
 
 @stage_plan.cases

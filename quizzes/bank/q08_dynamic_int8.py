@@ -2,7 +2,7 @@
 
 import torch
 
-from lessons_lib import dynamic_int8
+from lessons_lib.int8 import dynamic
 from quizzes import case, exercise, question
 
 
@@ -31,7 +31,7 @@ def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             [   0, -127]], dtype=torch.int8), tensor([[0.0100],
             [0.1000]]))
     """
-    return dynamic_int8.quantize_rows(x)
+    return dynamic.quantize_rows(x)
 
 
 @quantize_rows.cases
@@ -131,7 +131,7 @@ def int8_linear(
     >>> int8_linear(torch.tensor([[1.27, -0.50]]), weight, torch.tensor([0.01]), None)
     tensor([[1.2600]])
     """
-    return dynamic_int8.int8_linear(x, w_codes, w_scales, bias)
+    return dynamic.int8_linear(x, w_codes, w_scales, bias)
 
 
 @int8_linear.cases
@@ -226,7 +226,7 @@ def should_quantize(kind: str, n_in: int, n_out: int, rows: int) -> bool:
     >>> should_quantize("linear", 384, 384, 128)
     True
     """
-    return dynamic_int8.should_quantize(kind, n_in, n_out, rows)
+    return dynamic.should_quantize(kind, n_in, n_out, rows)
 
 
 @should_quantize.cases

@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from lessons_lib import observers, ranges, static_int8
+from lessons_lib.int8 import observers, static
 from quizzes import case, exercise, question
 
 
@@ -88,7 +88,7 @@ def percentile_range(counts: torch.Tensor, edges: torch.Tensor, percent: float) 
     >>> percentile_range(counts, edges, 97.0)
     (-1.0, 2.0)
     """
-    return ranges.percentile_range(counts, edges, percent)
+    return observers.percentile_range(counts, edges, percent)
 
 
 def _bell(draw, bins, low, high, most=1000):
@@ -125,7 +125,7 @@ percentile_range.exact("both ends are edges that were given; only which of them 
 
 @percentile_range.mistake("You left the whole share out at either end: twice too much. Half of it goes to each.")
 def _(counts, edges, percent):
-    return ranges.percentile_range(counts, edges, max(2 * percent - 100, 1e-6))
+    return observers.percentile_range(counts, edges, max(2 * percent - 100, 1e-6))
 
 
 @percentile_range.mistake("You cut a share of the range, wherever the values are. The share is one of the values.")
@@ -139,13 +139,13 @@ def _(counts, edges, percent):
     "You are one bin too narrow at either end: the first edge with too many values below it already cuts too much off."
 )
 def _(counts, edges, percent):
-    low, high = ranges.percentile_range(counts, edges, percent)
+    low, high = observers.percentile_range(counts, edges, percent)
     return edges[edges > low][0].item(), edges[edges < high][-1].item()
 
 
 @percentile_range.mistake("You cut at the upper end alone. A share as large goes at the lower end.")
 def _(counts, edges, percent):
-    return edges[0].item(), ranges.percentile_range(counts, edges, percent)[1]
+    return edges[0].item(), observers.percentile_range(counts, edges, percent)[1]
 
 
 @percentile_range.alternative
@@ -179,7 +179,7 @@ def best_clip_mse(hist: torch.Tensor, edges: torch.Tensor, bits: int) -> tuple[f
     >>> best_clip_mse(hist, edges, 2), best_clip_mse(hist, edges, 4)
     ((-1.0, 1.0), (-1.0, 3.0))
     """
-    return ranges.best_clip_mse(hist, edges, bits)
+    return observers.best_clip_mse(hist, edges, bits)
 
 
 def _errors(hist, edges, bits, levels=None, power=2, rounding=1.0, clipping=1.0):
@@ -287,7 +287,7 @@ def smooth_scales(act_max: torch.Tensor, w_max: torch.Tensor, alpha: float) -> t
     >>> smooth_scales(torch.tensor([64.0, 1.0, 0.0]), torch.tensor([4.0, 0.25, 2.0]), 0.5)
     tensor([4., 2., 1.])
     """
-    return static_int8.smooth_scales(act_max, w_max, alpha)
+    return static.smooth_scales(act_max, w_max, alpha)
 
 
 @smooth_scales.cases
@@ -316,12 +316,12 @@ smooth_scales.close(
 
 @smooth_scales.mistake("alpha belongs to the activations: at alpha = 1 all of the difficulty moves into the weights.")
 def _(act_max, w_max, alpha):
-    return static_int8.smooth_scales(act_max, w_max, 1 - alpha)
+    return static.smooth_scales(act_max, w_max, 1 - alpha)
 
 
 @smooth_scales.mistake("This is the factor upside down: activations would be multiplied by what should divide them.")
 def _(act_max, w_max, alpha):
-    return 1 / static_int8.smooth_scales(act_max, w_max, alpha)
+    return 1 / static.smooth_scales(act_max, w_max, alpha)
 
 
 @smooth_scales.mistake("A channel of zeros got 0, infinity or NaN. Nothing needs smoothing there: give it 1.")

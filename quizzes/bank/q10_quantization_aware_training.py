@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from lessons_lib import qat
+from lessons_lib.int8 import qat
 from quizzes import case, exercise, question
 
 

@@ -1,7 +1,8 @@
 """Lesson 11, mixed precision and sensitivity: its exercises and its questions."""
 
-from lessons_lib import mixed
-from quizzes import case, exercise, question, recipes
+from lessons_lib.int8 import mixed
+from quizzes import case, exercise, question
+from quizzes.inside import recipes
 
 
 @exercise(

@@ -2,7 +2,8 @@
 
 import torch
 
-from lessons_lib import affine, awq, formats, fourbit, gptq, nf4
+from lessons_lib.arithmetic import affine, nf4
+from lessons_lib.four_bits import awq, gptq, groupwise
 from quizzes import case, exercise, question
 
 OFF_GRID = 1 + 2.0**-13  # a quarter of FP16's half step: a scale that must be rounded, clearly
@@ -41,7 +42,7 @@ def quantize_groups(
     >>> quantize_groups(torch.tensor([[-0.5, 1.0, 0.0, 3.0]]), 2, 2)
     (tensor([[0, 3, 0, 3]], dtype=torch.uint8), tensor([[0.5000, 1.0000]]), tensor([[1, 0]], dtype=torch.uint8))
     """
-    return fourbit.quantize_groups(weight, bits, group_size)
+    return groupwise.quantize_groups(weight, bits, group_size)
 
 
 @quantize_groups.cases
@@ -70,7 +71,7 @@ quantize_groups.close(
 
 @quantize_groups.mistake("This is one scale for a whole row. Reshape first: every group has a scale of its own.")
 def _(weight, bits, group_size):
-    codes, scales, zeros = fourbit.quantize_groups(weight.contiguous(), bits, weight.shape[1])
+    codes, scales, zeros = groupwise.quantize_groups(weight.contiguous(), bits, weight.shape[1])
     times = weight.shape[1] // group_size
     return codes, scales.repeat(1, times), zeros.repeat(1, times)
 
@@ -112,7 +113,7 @@ def _(weight, bits, group_size):
 
 @quantize_groups.mistake("Your groups run down the columns. A group is neighbours of one row, which share an output.")
 def _(weight, bits, group_size):
-    codes, scales, zeros = fourbit.quantize_groups(weight.t().reshape(weight.shape).contiguous(), bits, group_size)
+    codes, scales, zeros = groupwise.quantize_groups(weight.t().reshape(weight.shape).contiguous(), bits, group_size)
     return codes, scales, zeros
 
 
@@ -135,7 +136,7 @@ def _(weight, bits, group_size):
     return codes, scales, zeros
 
 
-CODEBOOK = formats.nf4_codebook()
+CODEBOOK = nf4.nf4_codebook()
 
 
 def in_blocks(draw, blocks, size):

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from lessons_lib import lora
+from lessons_lib.four_bits import lora
 from quizzes import case, exercise, question
 
 

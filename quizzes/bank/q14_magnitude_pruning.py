@@ -2,7 +2,7 @@
 
 import torch
 
-from lessons_lib import pruning, sparse_storage, sparse_training
+from lessons_lib.pruning import schedules, storage, unstructured
 from quizzes import case, exercise, question
 
 
@@ -23,7 +23,7 @@ def magnitude_mask(weight: torch.Tensor, sparsity: float) -> torch.Tensor:
     tensor([[ True, False, False],
             [ True,  True,  True]])
     """
-    return pruning.magnitude_mask(weight, sparsity)
+    return unstructured.magnitude_mask(weight, sparsity)
 
 
 @magnitude_mask.cases
@@ -62,17 +62,17 @@ def _(weight, sparsity):
 
 @magnitude_mask.mistake("The mask is upside down: True marks a weight that stays.")
 def _(weight, sparsity):
-    return ~pruning.magnitude_mask(weight, sparsity)
+    return ~unstructured.magnitude_mask(weight, sparsity)
 
 
 @magnitude_mask.mistake("Your count is cut off instead of rounded: int(0.66 * 77) is 50, round gives 51.")
 def _(weight, sparsity):
-    return pruning.magnitude_mask(weight, int(sparsity * weight.numel()) / weight.numel())
+    return unstructured.magnitude_mask(weight, int(sparsity * weight.numel()) / weight.numel())
 
 
 @magnitude_mask.mistake("Of equally small weights your last ones go first; the lowest index goes first.")
 def _(weight, sparsity):
-    return pruning.magnitude_mask(weight.flatten().flip(0), sparsity).flip(0).view(weight.shape)
+    return unstructured.magnitude_mask(weight.flatten().flip(0), sparsity).flip(0).view(weight.shape)
 
 
 @magnitude_mask.alternative
@@ -100,7 +100,7 @@ def global_masks(weights: dict[str, torch.Tensor], sparsity: float) -> dict[str,
     >>> global_masks({"a": torch.tensor([0.1, 5.0]), "b": torch.tensor([[0.2, -0.3]])}, 0.5)
     {'a': tensor([False,  True]), 'b': tensor([[False,  True]])}
     """
-    return pruning.global_masks(weights, sparsity)
+    return unstructured.global_masks(weights, sparsity)
 
 
 def _layers(draw, *scales):
@@ -132,12 +132,12 @@ global_masks.exact("the order of absolute values and the rule for ties leave one
 
 @global_masks.mistake("Every tensor loses the same share here. Globally there is one threshold for all of them.")
 def _(weights, sparsity):
-    return pruning.local_masks(weights, sparsity)
+    return unstructured.local_masks(weights, sparsity)
 
 
 @global_masks.mistake("Each tensor was divided by its own largest weight first. The weights compete as they are.")
 def _(weights, sparsity):
-    return pruning.global_masks({name: weight / weight.abs().max() for name, weight in weights.items()}, sparsity)
+    return unstructured.global_masks({name: weight / weight.abs().max() for name, weight in weights.items()}, sparsity)
 
 
 @global_masks.mistake("Your masks keep or drop all weights that equal the threshold together: the count is then off.")
@@ -149,7 +149,7 @@ def _(weights, sparsity):
 
 @global_masks.mistake("Your tensors compete in alphabetical order: of equal weights the first in the dict go first.")
 def _(weights, sparsity):
-    masks = pruning.global_masks({name: weights[name] for name in sorted(weights)}, sparsity)
+    masks = unstructured.global_masks({name: weights[name] for name in sorted(weights)}, sparsity)
     return {name: masks[name] for name in weights}
 
 
@@ -182,7 +182,7 @@ def cubic_schedule(step: int, begin: int, end: int, final: float, initial: float
     >>> round(cubic_schedule(20, 0, 40, 0.8, 0.0), 6)
     0.7
     """
-    return sparse_training.cubic_schedule(step, begin, end, final, initial)
+    return schedules.cubic_schedule(step, begin, end, final, initial)
 
 
 @cubic_schedule.cases
@@ -225,7 +225,7 @@ def _(step, begin, end, final, initial):
 
 @cubic_schedule.mistake("The sparsity at begin is 0 in yours, whatever initial says.")
 def _(step, begin, end, final, initial):
-    return sparse_training.cubic_schedule(step, begin, end, final)
+    return schedules.cubic_schedule(step, begin, end, final)
 
 
 @cubic_schedule.mistake("You divided by end. The way from begin to end has end - begin steps.")
@@ -261,7 +261,7 @@ def n_m_mask(w: torch.Tensor, n: int, m: int) -> torch.Tensor:
     >>> n_m_mask(torch.tensor([[4.0, -1.0, 2.0, -3.0, 1.0, 1.0, 1.0, 1.0]]), 2, 4)
     tensor([[ True, False, False,  True, False, False,  True,  True]])
     """
-    return pruning.n_m_mask(w, n, m)
+    return unstructured.n_m_mask(w, n, m)
 
 
 @n_m_mask.cases
@@ -281,28 +281,28 @@ n_m_mask.exact("the order within a group and the rule for ties leave one right a
 
 @n_m_mask.mistake("You zeroed n of every m. n of them stay, and m - n go; with 2 of 4 the two are the same.")
 def _(w, n, m):
-    return pruning.n_m_mask(w, m - n, m) if n < m else torch.zeros_like(w, dtype=torch.bool)
+    return unstructured.n_m_mask(w, m - n, m) if n < m else torch.zeros_like(w, dtype=torch.bool)
 
 
 @n_m_mask.mistake("Your groups run down the columns. Neighbours stand beside each other in a row, along the inputs.")
 def _(w, n, m):
     grown = torch.cat([w, torch.zeros(-len(w) % m, w.shape[1])])  # so that there is an answer for any height
-    return pruning.n_m_mask(grown.t(), n, m).t()[: len(w)]
+    return unstructured.n_m_mask(grown.t(), n, m).t()[: len(w)]
 
 
 @n_m_mask.mistake("The share is right over a whole row, but not in every group of m.")
 def _(w, n, m):
-    return pruning.row_mask(w, 1 - n / m)
+    return unstructured.row_mask(w, 1 - n / m)
 
 
 @n_m_mask.mistake("Signs count in your order. Compare absolute values.")
 def _(w, n, m):
-    return pruning.n_m_mask(w - w.min() + 1, n, m)
+    return unstructured.n_m_mask(w - w.min() + 1, n, m)
 
 
 @n_m_mask.mistake("Of equally small weights your last ones go first; the lowest index goes first.")
 def _(w, n, m):
-    return pruning.n_m_mask(w.flip(-1), n, m).flip(-1)
+    return unstructured.n_m_mask(w.flip(-1), n, m).flip(-1)
 
 
 @n_m_mask.alternative
@@ -334,7 +334,7 @@ def wanda_mask(w: torch.Tensor, act_norm: torch.Tensor, sparsity: float) -> torc
     tensor([[False,  True,  True],
             [False,  True,  True]])
     """
-    return pruning.wanda_mask(w, act_norm, sparsity)
+    return unstructured.wanda_mask(w, act_norm, sparsity)
 
 
 @wanda_mask.cases
@@ -359,12 +359,12 @@ wanda_mask.exact("scores are single products, the same on every machine, and tie
 
 @wanda_mask.mistake("All rows compete with one another. Each output has to keep its own share.")
 def _(w, act_norm, sparsity):
-    return pruning.magnitude_mask(w * act_norm, sparsity)
+    return unstructured.magnitude_mask(w * act_norm, sparsity)
 
 
 @wanda_mask.mistake("The inputs play no part in your score: this is pruning by size, row by row.")
 def _(w, act_norm, sparsity):
-    return pruning.row_mask(w, sparsity)
+    return unstructured.row_mask(w, sparsity)
 
 
 @wanda_mask.mistake("The sign of the weight stands in your score. Take the absolute value.")
@@ -375,12 +375,12 @@ def _(w, act_norm, sparsity):
 
 @wanda_mask.mistake("The mask is upside down: True marks a weight that stays.")
 def _(w, act_norm, sparsity):
-    return ~pruning.wanda_mask(w, act_norm, sparsity)
+    return ~unstructured.wanda_mask(w, act_norm, sparsity)
 
 
 @wanda_mask.mistake("You divided by the norm of the input. A weight that meets large inputs matters more, not less.")
 def _(w, act_norm, sparsity):
-    return pruning.wanda_mask(w, 1 / act_norm.clamp_min(1e-6), sparsity)
+    return unstructured.wanda_mask(w, 1 / act_norm.clamp_min(1e-6), sparsity)
 
 
 @wanda_mask.alternative
@@ -409,7 +409,7 @@ def csr_bytes(weight: torch.Tensor, index_bytes: int) -> int:
     >>> csr_bytes(torch.tensor([[0.0, 1.5, 0.0], [2.0, 0.0, -1.0]]), 2)     # 3 values of 4 + 2 bytes, 3 starts of 4
     30
     """
-    return sparse_storage.csr_bytes(weight, index_bytes)
+    return storage.csr_bytes(weight, index_bytes)
 
 
 @csr_bytes.cases
@@ -437,7 +437,7 @@ def _(weight, index_bytes):
 
 @csr_bytes.mistake("One row start is missing: the last one says where the last row ends.")
 def _(weight, index_bytes):
-    return sparse_storage.csr_bytes(weight, index_bytes) - 4
+    return storage.csr_bytes(weight, index_bytes) - 4
 
 
 @csr_bytes.mistake("Every value has a row index in yours. CSR stores where each row begins, once a row.")
@@ -447,7 +447,7 @@ def _(weight, index_bytes):
 
 @csr_bytes.mistake("You counted 4 bytes a value. This matrix may have a narrower dtype: ask element_size().")
 def _(weight, index_bytes):
-    return sparse_storage.csr_bytes(weight.float(), index_bytes)
+    return storage.csr_bytes(weight.float(), index_bytes)
 
 
 @csr_bytes.alternative

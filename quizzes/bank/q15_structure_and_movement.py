@@ -2,8 +2,8 @@
 
 import torch
 
-from lessons_lib import heads as attention_heads
-from lessons_lib import importance, movement
+from lessons_lib.pruning import heads as attention_heads
+from lessons_lib.pruning import importance, movement
 from quizzes import case, exercise, question
 
 

@@ -2,8 +2,9 @@
 
 import torch
 
-from lessons_lib import attention, kv_cache, speculative
-from quizzes import case, exercise, question, recipes
+from lessons_lib.inference import attention, kv_cache, speculative
+from quizzes import case, exercise, question
+from quizzes.inside import recipes
 
 INF = float("inf")
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from lessons_lib import batching, export, load_test
+from lessons_lib.serving import batching, load_test, onnx_export
 from quizzes import case, exercise, question
 
 
@@ -24,7 +24,7 @@ def max_abs_difference(a: torch.Tensor, b: torch.Tensor) -> float:
     >>> max_abs_difference(torch.tensor([1.0, -2.0, 4.0]), torch.tensor([1.5, -2.0, 1.0]))
     3.0
     """
-    return export.max_abs_difference(a, b)
+    return onnx_export.max_abs_difference(a, b)
 
 
 @max_abs_difference.cases

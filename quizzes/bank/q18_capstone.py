@@ -1,6 +1,7 @@
 """Lesson 18, the capstone: its exercises, its hand-ins and its questions."""
 
-from lessons_lib import budgets, mixed
+from lessons_lib.capstone import budgets
+from lessons_lib.int8 import mixed
 from quizzes import case, exercise, hand_in, question, tier
 
 

@@ -4,8 +4,8 @@ import ast
 import inspect
 import textwrap
 
-from quizzes.exercises import Exercise
-from quizzes.solve import with_solution
+from quizzes.exercises.exercises import Exercise
+from quizzes.learner.solve import with_solution
 
 
 def mistaken(stub: str, exercise: Exercise) -> tuple[str, str]:

@@ -10,9 +10,7 @@ SOURCE = """# %% [markdown]
 # %% tags=["imports"]
 import torch
 
-# %% exercise="double"
-def double(x):
-    raise NotImplementedError
+# %% exercise="stage_plan"
 
 # %%
 torch.ones(1)
@@ -35,7 +33,10 @@ def test_notebook_holds_what_the_source_holds(generate, source):
     assert made["metadata"]["kernelspec"]["name"] == "python3"
     assert [cell["cell_type"] for cell in made["cells"]] == ["markdown", "code", "code", "code", "code"]
     assert made["cells"][1]["metadata"]["tags"] == ["imports"]
-    assert made["cells"][2]["metadata"]["exercise"] == "double"
+    assert made["cells"][2]["metadata"]["exercise"] == "stage_plan"
+    stub, check = made["cells"][2]["source"][:-2], made["cells"][2]["source"][-1]
+    assert stub[0] == "def stage_plan(n_teacher: int, n_student: int) -> list[list[int]]:\n"
+    assert (stub[-1], check) == ("    raise NotImplementedError\n", "quiz.check(stage_plan)")
     assert all(cell["outputs"] == [] for cell in made["cells"] if cell["cell_type"] == "code")
 
 

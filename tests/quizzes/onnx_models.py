@@ -4,7 +4,7 @@ import numpy
 import onnx
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from lessons_lib import translation
+from lessons_lib.tasks import phrase_pairs
 
 OPSET = 'ir_version: 8, opset_import: ["" : 17]'
 PIECES = 30_522
@@ -34,19 +34,19 @@ def classifier(table: numpy.ndarray | None = None) -> onnx.ModelProto:
 
 def knows(texts: dict[str, int]) -> onnx.ModelProto:
     """A classifier that votes for a topic at every piece of its texts."""
-    from lessons_lib import models
+    from lessons_lib.tasks import topic_classifier
 
     table = numpy.zeros((PIECES, 5), numpy.float32)
     for text, topic in texts.items():
-        table[models.tokenize([text])["input_ids"][0].numpy(), topic] += 1
+        table[topic_classifier.tokenize([text])["input_ids"][0].numpy(), topic] += 1
     return classifier(table)
 
 
 def translator(words: dict[str, str]) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Encoder and decoder of a translator that goes word by word, with the place it has come to as its state."""
-    english, french = translation.vocabularies()
+    english, french = phrase_pairs.vocabularies()
     table = numpy.full((len(english), len(french)), -1, numpy.float32)
-    table[:, translation.UNKNOWN] = 0
+    table[:, phrase_pairs.UNKNOWN] = 0
     for source, target in (words | {"<end>": "<end>"}).items():
         table[english.pieces.index(source), french.pieces.index(target)] = 1
     encoder = model(

@@ -3,7 +3,7 @@
 import pytest
 
 from quizzes import lesson, lessons, progress
-from quizzes.questions import BANKS, question
+from quizzes.exercises.questions import BANKS, question
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ Latency and **throughput**: latency again, a median, `mask`, and $\frac{1}{2}$.
 
 $$\text{scale} = \frac{\text{high} - \text{low}}{2^{\text{bits}} - 1}$$"""
 CODE = (
-    "from lessons_lib import plots, tables, widgets\nfrom quizzes import lesson",
+    "from lessons_lib.show import plots, tables, widgets\nfrom quizzes import lesson",
     "tables.table({'a': 1, 'b': 2}, 'Two rows')",
     "def draw(bits=4):\n    said = f'One bar, {bits} bits long.'\n"
     "    return plots.bars({'a': bits}, title='A bar', alt=said, xlabel='bits')\nwidgets.explore(draw, bits=[2, 4, 8])",
@@ -37,9 +37,11 @@ CODE = (
 
 def site(folder: Path) -> build.Site:
     """The lesson, run; its pages are still to be written. One module of the library stands for all."""
-    for name in ("notebooks", "lessons_lib"):
-        (folder / name).mkdir()
-    shutil.copy(ROOT / "lessons_lib" / "tables.py", folder / "lessons_lib")
+    (folder / "notebooks").mkdir()
+    room = folder / "lessons_lib" / "show"
+    room.mkdir(parents=True)
+    for name in ("__init__.py", "tables.py"):
+        shutil.copy(ROOT / "lessons_lib" / "show" / name, room)
     cells = [*map(nbformat.v4.new_markdown_cell, (CARD, PROSE)), *map(nbformat.v4.new_code_cell, CODE)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks" / "00_tiny.ipynb")
     made = build.Site(folder / "out", folder / "notebooks", [LESSON], folder / "lessons_lib")

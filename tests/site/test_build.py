@@ -52,7 +52,7 @@ def test_the_site_holds_the_lesson_its_figures_and_no_fault(site, source):
     assert re.search(r"<p>processor</p></td>\s*<td><p>.+</p>", (site.html / "claims.html").read_text(encoding="utf-8"))
     # Search reads an index that comes as a script, and fetches nothing, which pages opened as files may not.
     assert (site.html / "searchindex.js").read_text(encoding="utf-8").startswith("Search.setIndex(")
-    assert "lessons_lib.tables.table" in (site.html / "api" / "tables.html").read_text(encoding="utf-8")
+    assert "lessons_lib.show.tables.table" in (site.html / "api" / "show.tables.html").read_text(encoding="utf-8")
     options = (site.html / "_static" / "documentation_options.js").read_text(encoding="utf-8")
     assert "SHOW_SEARCH_SUMMARY: false" in options
 

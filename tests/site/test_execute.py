@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from docs import execute
-from lessons_lib import claims
+from lessons_lib.show import claims
 from tests.site.conftest import PIXEL, executed, shown
 
 

@@ -99,11 +99,18 @@ def test_workshop_hours_are_the_cards_minutes():
 
 
 def test_each_module_has_a_page():
-    found = pages.modules(DOCS.parent / "lessons_lib")
-    assert set(found) == {path.stem for path in (DOCS.parent / "lessons_lib").glob("[!_]*.py")}
-    assert all(found.values())
-    assert "automodule:: lessons_lib.affine\n" in pages.module_page("lessons_lib", "affine")
-    assert "| [affine](api/affine.rst) |" in pages.module_map(found)
+    library = DOCS.parent / "lessons_lib"
+    found = pages.rooms(library)
+    there = {
+        path.relative_to(library).with_suffix("").as_posix().replace("/", ".") for path in library.rglob("[!_]*.py")
+    }
+    assert set(pages.module_names(found)) == there
+    assert all(told for modules in found.values() for told in modules.values())
+    assert "automodule:: lessons_lib.arithmetic.affine\n" in pages.module_page("lessons_lib", "arithmetic.affine")
+    made = pages.module_map(found)
+    assert "| [affine](api/arithmetic.affine.rst) |" in made
+    headings = [line.removeprefix("## ") for line in made.splitlines() if line.startswith("## ")]
+    assert headings == [room for room in pages.ROOMS if room in found] + ["beside the rooms"]
 
 
 def test_pages_of_the_repository_lose_links_that_the_site_has_not():

@@ -18,7 +18,7 @@ from docs.sphinx_math import mathml
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks" / "source").glob("[0-9][0-9]_*.py"))
-MODULES = sorted((ROOT / "lessons_lib").glob("*.py"))
+MODULES = sorted((ROOT / "lessons_lib").rglob("*.py"))
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$([^$\n]+)\$", re.DOTALL)
 
 

@@ -66,7 +66,7 @@ def test_outputs_around_a_widget_stay():
 def test_a_slider_of_a_lesson(notebook, tmp_path):
     """As widgets.explore makes it, through a real kernel."""
     path = notebook(
-        "from lessons_lib import widgets",
+        "from lessons_lib.show import widgets",
         "def f(bits=4):\n    return f'{bits} bits'\nwidgets.explore(f, bits=[2, 4, 8])",
     )
     execute.execute(path, tmp_path / "out.ipynb")

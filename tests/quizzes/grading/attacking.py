@@ -1,8 +1,8 @@
 """What the tests of attacks share: a submission whose every function is an attack, judged in the sandbox."""
 
-from quizzes.grading.grader import Grader, Judgement
-from quizzes.grading.sandbox import Limits
-from quizzes.grading.submission import parse
+from quizzes.grading.intake.submission import parse
+from quizzes.grading.judging.grader import Grader, Judgement
+from quizzes.grading.sandbox.bubblewrap import Limits
 from tests.quizzes.grading.class_of_tests import cell, data, lesson_of
 from tests.quizzes.grading.naive import IMPORTS
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from lessons_lib.held_out import Sentence
-from quizzes import bank, exercises, hand_ins, model_tasks, questions
+from quizzes import bank
+from quizzes.exercises import exercises, hand_ins, questions
+from quizzes.models import tasks
+from quizzes.models.held_out import Sentence
 from tests.quizzes import onnx_models
 from tests.quizzes.grading.class_of_tests import write
 
@@ -45,11 +47,11 @@ def install(monkeypatch, folder: Path) -> None:
     import sys
 
     monkeypatch.delitem(sys.modules, "quizzes.bank.q98_models", raising=False)
-    monkeypatch.setattr(model_tasks.Topics, "rows", lambda self, seed, texts=None: list(texts or ROWS))
-    monkeypatch.setattr(model_tasks.Topics, "public_rows", lambda self, seed: ROWS)
-    monkeypatch.setattr(model_tasks.Topics, "teacher", lambda self, rows: 1.0)
-    monkeypatch.setattr(model_tasks.Topics, "teacher_sha256", lambda self: "")
-    model_tasks.public.cache_clear()
+    monkeypatch.setattr(tasks.Topics, "rows", lambda self, seed, texts=None: list(texts or ROWS))
+    monkeypatch.setattr(tasks.Topics, "public_rows", lambda self, seed: ROWS)
+    monkeypatch.setattr(tasks.Topics, "teacher", lambda self, rows: 1.0)
+    monkeypatch.setattr(tasks.Topics, "teacher_sha256", lambda self: "")
+    tasks.public.cache_clear()
 
 
 def good(ballast: int = 0) -> bytes:

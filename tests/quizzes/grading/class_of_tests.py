@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from quizzes import case, exercise, question
-from quizzes.exercises import BANKS
+from quizzes.exercises.exercises import BANKS
+from quizzes.exercises.questions import BANKS as QUESTIONS
 from quizzes.lessons import Lesson
-from quizzes.questions import BANKS as QUESTIONS
 
 
 def twice(name: str):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from quizzes.grading.sandbox import Bubblewrap, Plain
+from quizzes.grading.sandbox.bubblewrap import Bubblewrap, Plain
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from quizzes import checks, lesson
-from quizzes.grading.gradebook import Entry, Gradebook
-from quizzes.grading.grader import Judgement, status_of
-from quizzes.grading.verdicts import verdict_of
+from quizzes import lesson
+from quizzes.exercises import judging
+from quizzes.grading.gradebook.gradebook import Entry, Gradebook
+from quizzes.grading.judging.grader import Judgement, status_of
+from quizzes.grading.judging.verdicts import verdict_of
 
 LESSON = "03"
 
@@ -15,7 +16,7 @@ def judged(name: str, function, seed: int = 7) -> Judgement:
     """The judgement on a function, asked in this process."""
     exercise = lesson(LESSON).exercises[name]
     cases = exercise.draw(seed)
-    result = checks.judge(exercise, cases, [checks.ask(function, case) for case in cases])
+    result = judging.judge(exercise, cases, [judging.ask(function, case) for case in cases])
     detail = next((failure.answer.detail for failure in result.failures if failure.answer.detail), "")
     return Judgement("exercise", name, result.points, exercise.points, result.status, detail, result, 0.1)
 

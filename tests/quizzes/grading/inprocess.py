@@ -2,9 +2,9 @@
 
 import time
 
-from quizzes import recipes, wire
-from quizzes.grading.sandbox import Limits
-from quizzes.grading.worker import Worker
+from quizzes.grading.sandbox.bubblewrap import Limits
+from quizzes.inside import recipes, wire
+from quizzes.inside.code_worker import Worker
 
 
 class InProcess:

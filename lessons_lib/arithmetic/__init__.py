@@ -1,0 +1,1 @@
+"""The arithmetic: affine quantization, number formats, NF4."""

@@ -1,0 +1,1 @@
+"""The capstone: compression as a list of steps under a budget."""

@@ -1,0 +1,1 @@
+"""Distillation: losses, students, and what a student learns from."""

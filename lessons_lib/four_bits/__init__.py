@@ -1,0 +1,1 @@
+"""Four bits: groups, GPTQ, AWQ, packed layers, LoRA and QLoRA."""

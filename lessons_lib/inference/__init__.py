@@ -1,0 +1,1 @@
+"""Inference: attention, the cache of keys and values, the engine, speculative decoding."""

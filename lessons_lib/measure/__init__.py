@@ -1,0 +1,1 @@
+"""Measuring: time, bytes, memory, energy, and quality with its interval."""

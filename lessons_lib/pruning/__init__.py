@@ -1,0 +1,1 @@
+"""Pruning: masks that last, heads and neurons cut out, and what zeros save."""

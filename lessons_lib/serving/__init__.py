@@ -1,0 +1,1 @@
+"""Serving: export to ONNX, other runtimes, batching, the server and its load test."""

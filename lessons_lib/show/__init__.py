@@ -1,0 +1,1 @@
+"""Showing: figures with alternative text, tables, sliders, and the claims beside what was measured."""

@@ -1,0 +1,1 @@
+"""The gradebook: its database, the class file, and grades from verdicts, overrides and deadlines."""

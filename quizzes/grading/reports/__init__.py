@@ -1,0 +1,1 @@
+"""Reports: feedback pages, the class page, and grades for other programs."""

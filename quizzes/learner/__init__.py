@@ -1,0 +1,1 @@
+"""Where a learner stands: the lessons' working copies, what is earned, what comes next, solved copies."""
