@@ -166,7 +166,7 @@ PHRASES = {"number": number_phrase, "ordinal": ordinal_phrase, "date": date_phra
 def rows(split: str, count: int | None = None, seed: int | str = SEED) -> list[tuple[str, str, str, str]]:
     """Distinct phrases of a split in random order, each kind with its share: split, kind, English, French.
 
-    count, seed: of the file unless given; quizzes/held_out.py draws others.
+    count, seed: of the file unless given; quizzes/models/held_out.py draws others.
     """
     draw, found = random.Random(f"{seed} {split}"), {}
     for kind, share in KINDS.items():

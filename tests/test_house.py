@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from docs.pages import ROOMS
 from tests.prose import offences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,7 +23,41 @@ QUIZZES = sorted((ROOT / "quizzes").rglob("*.py"))
 BANK = sorted((ROOT / "quizzes" / "bank").glob("*.py"))
 SITE = sorted((ROOT / "docs").glob("*.py"))
 MODULES = LIBRARY + QUIZZES + SITE
-MOST_LINES = 350
+MOST_LINES, FEWEST_LINES = 350, 40
+MOST_MODULES = 13
+SOURCES = sorted((ROOT / "notebooks" / "source").glob("[0-9][0-9]_*.py"))
+LESSONS = tomllib.loads((ROOT / "notebooks" / "syllabus.toml").read_text(encoding="utf-8"))["lessons"]
+# Rooms that every lesson may use; then those of each part of the course, by the syllabus.
+SERVICE_ROOMS = {"files", "measure", "show", "training", "tasks", "studies"}
+PART_ROOMS = {
+    "Measure first": (),
+    "The arithmetic": ("arithmetic",),
+    "Distillation": ("distillation",),
+    "INT8": ("int8",),
+    "Four bits": ("four_bits",),
+    "Pruning": ("pruning",),
+    "Production": ("inference", "serving", "capstone"),
+}
+# Methods know the arithmetic and the service rooms, not one another; a pair that does stands here with its reason.
+METHODS = {"distillation", "int8", "four_bits", "pruning"}
+METHOD_PAIRS: dict[tuple[str, str], str] = {}
+# Words that name a mood, a moment or a pun and not what is inside.
+NOT_NAMES = {
+    "nursery",
+    "kept",
+    "found",
+    "made",
+    "said",
+    "told",
+    "utils",
+    "util",
+    "helpers",
+    "misc",
+    "stuff",
+    "new",
+    "old",
+}
+TWO_NAMES = [{"fourbit", "linear4bit", "four_bits"}, {"progress", "bars"}, {"onnx_check", "onnx_checker"}]
 # Named in requirements.txt because they are run, not imported.
 RUN_ONLY = {"jupyterlab", "ipykernel", "ruff", "pytest-xdist", "onnxscript"}
 
@@ -70,28 +105,173 @@ def tracked() -> list[Path]:
     ]
 
 
-# Imports go one way: notebooks -> quizzes -> lessons_lib.
+# Imports go one way: notebooks -> quizzes -> lessons_lib. The library's rooms stand in order.
+
+
+def room_of(name: str) -> str | None:
+    """The room of lessons_lib that a dotted name lies in; None for what lies in none."""
+    package, _, rest = name.partition(".")
+    room = rest.partition(".")[0]
+    return room if package == "lessons_lib" and room in ROOMS else None
+
+
+def rooms_of(path: Path) -> set[str]:
+    """The rooms of lessons_lib that a module imports from."""
+    return {room for name in imported(path) if (room := room_of(name))}
+
+
+def too_deep(path: Path) -> set[str]:
+    """The rooms below its own that a module of the library imports from."""
+    own = path.relative_to(ROOT / "lessons_lib").parts[0]
+    return {room for room in rooms_of(path) if own in ROOMS and ROOMS.index(room) > ROOMS.index(own)}
+
+
+@pytest.mark.parametrize("path", [path for path in LIBRARY if path.parent.name in ROOMS], ids=name_of)
+def test_a_room_builds_on_those_above_it(path):
+    assert not too_deep(path), f"{name_of(path)} imports from {too_deep(path)}, which stand below it in ROOMS"
+    own = path.parent.name
+    others = rooms_of(path) & METHODS - {own} if own in METHODS else set()
+    allowed = {other for room, other in METHOD_PAIRS if room == own}
+    assert others <= allowed, f"{own} knows {others}: name the pair in METHOD_PAIRS and why, or move what both need up"
+
+
+def test_studies_are_known_to_lessons_commands_and_preparation_alone():
+    known = importers("lessons_lib.studies")
+    allowed = {"lessons_lib/prepare.py", *(name for name in known if name.startswith("lessons_lib/studies/"))}
+    assert known <= allowed | {name for name in known if name.startswith("quizzes/commands/")}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_a_lesson_imports_from_its_part_s_rooms_and_earlier_ones(source):
+    part = next(lesson["part"] for lesson in LESSONS if lesson["name"] == source.stem)
+    parts = list(dict.fromkeys(lesson["part"] for lesson in LESSONS))
+    allowed = SERVICE_ROOMS | {room for earlier in parts[: parts.index(part) + 1] for room in PART_ROOMS[earlier]}
+    assert rooms_of(source) <= allowed, f"the part {part!r} has the rooms {sorted(allowed)}"
+
+
+def test_every_part_has_its_rooms():
+    assert set(PART_ROOMS) == {lesson["part"] for lesson in LESSONS}
+    rooms = {room for rooms in PART_ROOMS.values() for room in rooms}
+    assert SERVICE_ROOMS | rooms == {path.name for path in (ROOT / "lessons_lib").iterdir() if path.name in ROOMS}
+
+
+INSIDE = sorted((ROOT / "quizzes" / "inside").glob("[!_]*.py"))
+# Beside the standard library; each kind of sandbox has a part of these.
+INSIDE_MAY = {"numpy", "torch", "safetensors", "onnx", "onnxruntime", *(path.stem for path in INSIDE)}
+
+
+@pytest.mark.parametrize("path", INSIDE, ids=name_of)
+def test_what_runs_inside_needs_only_what_the_sandbox_has(path):
+    roots = {name.removeprefix("quizzes.inside").lstrip(".").split(".")[0] for name in imported(path)} - {""}
+    foreign = roots - set(sys.stdlib_module_names) - INSIDE_MAY
+    assert not foreign, f"{name_of(path)} imports {sorted(foreign)}"
 
 
 def test_the_library_does_not_know_the_quizzes():
     assert not importers("quizzes") & {name_of(path) for path in LIBRARY}
 
 
-def test_the_bank_does_not_know_the_grading():
-    assert not importers("quizzes.grading") & {name_of(path) for path in BANK}
+def test_the_bank_knows_neither_display_nor_grading():
+    assert not importers("quizzes.grading", "quizzes.display") & {name_of(path) for path in BANK}
 
 
-def test_widgets_are_known_to_two_modules():
-    assert importers("ipywidgets") <= {"quizzes/notebook.py", "lessons_lib/widgets.py"}
+def test_the_display_knows_no_other_room():
+    names = {name for path in QUIZZES if path.parent.name == "display" for name in imported(path)}
+    assert {name for name in names if name.startswith("quizzes.") and not name.startswith("quizzes.display")} == set()
 
 
-def test_torch_quantization_is_known_to_one_module():
-    assert importers("torch.ao", "torchao", "torch.quantization") <= {"lessons_lib/int8.py"}
+@pytest.mark.parametrize(
+    ("packages", "modules"),
+    [
+        (("ipywidgets",), {"quizzes/display/notebook.py", "lessons_lib/show/widgets.py"}),
+        (("torch.ao", "torchao", "torch.quantization"), {"lessons_lib/int8/torch_ao.py"}),
+        (("peft", "bitsandbytes"), {"lessons_lib/four_bits/libraries.py"}),
+    ],
+)
+def test_a_package_that_is_compared_with_is_known_to_one_module(packages, modules):
+    assert importers(*packages) <= modules
 
 
-def test_recipes_need_only_what_the_sandbox_has():
-    roots = {name.split(".")[0] for name in imported(ROOT / "quizzes" / "recipes.py")}
-    assert roots <= set(sys.stdlib_module_names) | {"numpy", "torch", "safetensors", "quizzes"}
+TASK_NAMES = {"classifier", "translator", "topics"}
+
+
+def choices_by_task(source: str) -> list[int]:
+    """The lines that compare something with a task's name: what a Task is there to spare."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Compare | ast.MatchValue)
+        and any(isinstance(part, ast.Constant) and part.value in TASK_NAMES for part in ast.walk(node))
+    ]
+
+
+def test_a_choice_by_a_task_s_name_is_seen():
+    assert choices_by_task("y = 1 if task == 'classifier' else 2") == [1]
+    assert choices_by_task("match task:\n    case 'topics':\n        pass") == [2]
+    assert choices_by_task("y = {'classifier': 1}[task]") == []
+
+
+@pytest.mark.parametrize("path", [path for path in LIBRARY + QUIZZES if path not in BANK], ids=name_of)
+def test_nothing_is_chosen_by_a_task_s_name(path):
+    if not name_of(path).startswith(("lessons_lib/tasks/", "quizzes/models/")):
+        assert choices_by_task(path.read_text(encoding="utf-8")) == []
+
+
+# Names.
+
+
+def test_no_module_or_room_has_the_name_of_something_that_its_package_exports():
+    import quizzes
+
+    inside = {path.stem for path in (ROOT / "quizzes").iterdir()}
+    assert not inside & set(quizzes.__all__), "the module would win: `from quizzes import ...` gives it"
+
+
+def test_a_public_class_has_one_name_in_the_repository():
+    places: dict[str, list[str]] = {}
+    for path in [path for path in MODULES if path not in BANK]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name_of(path))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_is_called_what_the_field_calls_it(path):
+    words = set(re.split(r"[/_.]", name_of(path).removesuffix(".py")))
+    assert not words & NOT_NAMES, f"{sorted(words & NOT_NAMES)}: a mood or a pun; use the field's own word"
+    first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    assert first[:1].isupper() or first[:1] in "`", f"{name_of(path)}: say in the first line what one finds here"
+
+
+def test_nothing_has_two_names():
+    words = [word for path in MODULES for word in name_of(path).removesuffix(".py").split("/")]
+    found = [pair for pair in TWO_NAMES if len({name for name in words if name in pair}) > 1]
+    assert not found, f"two names for one thing: {found}"
+
+
+# Rooms one can know by heart.
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=name_of)
+def test_a_room_is_small(folder):
+    modules = list(folder.glob("[!_]*.py"))
+    top = {"lessons_lib": 3, "quizzes": 4}.get(name_of(folder))
+    if top is None and folder.name in ("studies", "language", "bank", "docs"):
+        return
+    assert len(modules) <= (top or MOST_MODULES), f"{name_of(folder)} holds {len(modules)} modules"
+
+
+def test_tests_mirror_the_rooms():
+    """A test file of the two packages stands in the folder of its room, and is called after a module of it."""
+    for package in ("lessons_lib", "quizzes"):
+        for path in sorted((ROOT / "tests" / package).rglob("test_*.py")):
+            folder = ROOT / path.parent.relative_to(ROOT / "tests")
+            stems = {item.stem for item in folder.glob("*.py")} if folder.is_dir() else set()
+            name = path.stem.removeprefix("test_")
+            assert any(name == stem or name.startswith(f"{stem}_") for stem in stems) or name == folder.name, (
+                f"{name_of(path)} mirrors no module of {folder.relative_to(ROOT)}"
+            )
 
 
 def test_packages_import_at_once_and_load_nothing_heavy():
@@ -118,9 +298,13 @@ def test_everything_is_formatted():
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path not in BANK], ids=name_of)
-def test_module_is_short(path):
+def test_module_can_be_read_in_a_sitting(path):
     lines = path.read_text(encoding="utf-8").count("\n")
     assert lines <= MOST_LINES, f"{name_of(path)} has {lines} lines: what second idea does it hold?"
+    reason = re.search(r"^# Short: .+", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert lines >= FEWEST_LINES or path.stem.startswith("__") or reason, (
+        f"{name_of(path)} has {lines} lines: join it to its neighbour, or say why in a line `# Short: ...`"
+    )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -259,6 +443,17 @@ def test_every_file_named_on_the_pages_exists():
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (ROOT / target).exists(), f"{page} links {target}"
+
+
+def test_contributing_names_a_file_for_each_thing_that_one_may_want():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text[text.index("## I want to ...") :].partition("\n## A lesson")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 12
+    for row in rows:
+        files = [name for name in re.findall(r"`([\w/.]+)`", row) if "/" in name and "NAME" not in name]
+        assert files or "`course " in row or "NAME.py" in row, f"{row} names no file"
+        assert [name for name in files if not (ROOT / name).exists()] == []
 
 
 def test_lists_of_the_project_are_toml():

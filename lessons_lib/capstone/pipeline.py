@@ -126,7 +126,7 @@ def step(
 
 @lru_cache(maxsize=2)
 def _teacher_sha256(task: Task) -> str:
-    return checkpoints.state_sha256(task.teacher().state_dict())
+    return checkpoints.state_sha256(start(task).model.state_dict())
 
 
 def _shape(compressor: Compressor, steps: Sequence[str], options: Options, seed: int) -> dict:

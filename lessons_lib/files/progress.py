@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
+# Short: whatever loops over batches needs this one function, and loads nothing else with it.
 AFTER_SECONDS, EVERY_SECONDS = 2.0, 1.0  # seldom: what draws the bar would else disturb many a measured call
 
 

@@ -29,7 +29,7 @@ GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """The sizes of a language model: width, width of keys and of values, inner width, blocks, heads, vocabulary."""
 
     width: int
@@ -40,7 +40,7 @@ class Shape:
     vocabulary: int
 
     @classmethod
-    def of(cls, config) -> "Shape":
+    def of(cls, config) -> "ModelShape":
         """The sizes in the configuration of a Llama model of transformers."""
         keys = config.num_key_value_heads * config.hidden_size // config.num_attention_heads
         return cls(
@@ -67,7 +67,7 @@ class Shape:
         }
 
 
-def block_activations(shape: Shape, tokens: int, method: str, r: int, compute: int) -> int:
+def block_activations(shape: ModelShape, tokens: int, method: str, r: int, compute: int) -> int:
     """Bytes that one block keeps from the forward pass for the backward pass, with an adapter at every linear layer.
 
     compute: bytes of a number in the products, FP32 or BF16. Weights that were copied to BF16 are not counted here.
@@ -86,7 +86,7 @@ def block_activations(shape: Shape, tokens: int, method: str, r: int, compute: i
 
 
 def computed(
-    shape: Shape,
+    shape: ModelShape,
     method: str,
     rows: int,
     length: int,

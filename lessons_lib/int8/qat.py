@@ -252,14 +252,14 @@ def prepare(
 
 
 def convert(model: nn.Module) -> nn.Module:
-    """A copy of a prepared model whose `qat.QatLinear` layers are `Int8Linear`. Raises ValueError as that does."""
+    """A copy of a prepared model whose `qat.QatLinear` layers are `IntegerLinear`. Raises ValueError as that does."""
     names = [name for name, layer in layers.linear_layers(model).items() if isinstance(layer, QatLinear)]
     if not names:
         raise ValueError("this model has no QatLinear to convert; make it with `prepare`.")
-    return layers.replaced(model, names, lambda name, layer: Int8Linear(layer))
+    return layers.replaced(model, names, lambda name, layer: IntegerLinear(layer))
 
 
-class Int8Linear(nn.Module):
+class IntegerLinear(nn.Module):
     """A `QatLinear` of at most 8 bits as integers: y = (codes_x codes_w^T) s t + bias, with everything fixed folded in.
 
     Inputs have unsigned codes with a zero point z; int8 wants signed ones, so both are shifted by 128. The zero point

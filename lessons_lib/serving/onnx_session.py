@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+# Short: a server that has neither torch nor transformers opens its model with this module alone.
 ERRORS_ONLY = 3  # of ONNX Runtime's levels; its warnings tell of optimizations that it left out
 
 

@@ -49,7 +49,7 @@ class Limits:
                 raise ValueError(f"{name} is {value}; it must be above 0.")
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that gets a status and a reason in place of an answer; close: its connection ends with it."""
 
     def __init__(self, status: int, reason: str, close: bool = False):
@@ -100,16 +100,18 @@ def application(
     async def answer(request: Request) -> dict:
         ids = encode(_text(await _body(request, limits)))
         if len(ids) > limits.max_tokens:
-            raise Refused(413, f"The text has {len(ids)} tokens; at most {limits.max_tokens} are read. Shorten it.")
+            raise RequestRefused(
+                413, f"The text has {len(ids)} tokens; at most {limits.max_tokens} are read. Shorten it."
+            )
         try:
             async with asyncio.timeout(limits.timeout):
                 return await _unless_hung_up(request, request.app.state.batcher.submit(ids))
         except Full:
-            raise Refused(429, f"{limits.capacity} texts wait already. Try again in a second.") from None
+            raise RequestRefused(429, f"{limits.capacity} texts wait already. Try again in a second.") from None
         except Closed:
-            raise Refused(503, "The server is about to stop. Ask another one.") from None
+            raise RequestRefused(503, "The server is about to stop. Ask another one.") from None
         except TimeoutError:
-            raise Refused(504, f"There was no answer within {limits.timeout:g} s. Try again later.") from None
+            raise RequestRefused(504, f"There was no answer within {limits.timeout:g} s. Try again later.") from None
 
     async def predict(request: Request) -> Response:
         start, headers = time.perf_counter(), {}
@@ -117,7 +119,7 @@ def application(
             status, content = 200, await answer(request)
             metrics.topics.labels(content["topic"]).inc()
             metrics.seconds.observe(time.perf_counter() - start)
-        except Refused as refused:
+        except RequestRefused as refused:
             status, content = refused.status, {"error": str(refused)}
             headers = {"Connection": "close"} if refused.close else {"Retry-After": "1"} if status == 429 else {}
         except ClientDisconnect:
@@ -170,27 +172,29 @@ async def _body(request: Request, limits: Limits) -> bytes:
                 elif size > DISCARDED:
                     break
     except TimeoutError:
-        raise Refused(408, f"The body did not arrive within {limits.timeout:g} s.", close=True) from None
+        raise RequestRefused(408, f"The body did not arrive within {limits.timeout:g} s.", close=True) from None
     if size > limits.max_bytes:
-        raise Refused(413, f"The body has more than {limits.max_bytes:,} bytes. Send a shorter text.", size > DISCARDED)
+        raise RequestRefused(
+            413, f"The body has more than {limits.max_bytes:,} bytes. Send a shorter text.", size > DISCARDED
+        )
     return body
 
 
 def _text(body: bytes) -> str:
-    """The text in a body, or Refused with what is wrong about it."""
+    """The text in a body, or RequestRefused with what is wrong about it."""
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refused(422, f"The body is not JSON. {WANTED}") from None
+        raise RequestRefused(422, f"The body is not JSON. {WANTED}") from None
     if not isinstance(given, dict) or set(given) != {"text"}:
-        raise Refused(422, f"The body is JSON, but not an object with `text` and nothing else. {WANTED}")
+        raise RequestRefused(422, f"The body is JSON, but not an object with `text` and nothing else. {WANTED}")
     text = given["text"]
     if not isinstance(text, str) or not text.strip():
-        raise Refused(422, f"`text` is empty or no string. {WANTED}")
+        raise RequestRefused(422, f"`text` is empty or no string. {WANTED}")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Refused(422, f"`text` holds half of a character (a lone surrogate). {WANTED}") from None
+        raise RequestRefused(422, f"`text` holds half of a character (a lone surrogate). {WANTED}") from None
     return text
 
 

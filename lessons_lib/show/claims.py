@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lessons_lib.files import atomic
 from lessons_lib.files.cache import cache_dir
-from lessons_lib.show.tables import Table
+from lessons_lib.show.tables import TableView
 
 CLAIMS_FILE = Path(__file__).resolve().parents[2] / "data" / "claims.toml"
 VERDICTS = {True: "yes", False: "no", "partly": "partly", None: "open"}
@@ -54,7 +54,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Row:
+class ClaimRow:
     """A claim as `course claims` prints it; without `lesson` it is not measured on this machine yet."""
 
     claim: Claim
@@ -81,7 +81,7 @@ def of_lesson(lesson: str) -> dict[str, Claim]:
     return claims
 
 
-def show(lesson: str, measured: Mapping[str, Measured]) -> Table:
+def show(lesson: str, measured: Mapping[str, Measured]) -> TableView:
     """The lesson's claims beside what was measured just now; the figures are kept for `course claims`.
 
     Every claim of the lesson must be there, except one that names what this machine lacks (`needs`).
@@ -95,20 +95,20 @@ def show(lesson: str, measured: Mapping[str, Measured]) -> Table:
     if missing:
         raise ValueError(f"lesson {lesson} must also say what it found on {', '.join(missing)}")
     _record(lesson, measured)
-    return Table([_shown(claim, measured.get(name)) for name, claim in claims.items()], "Claimed and measured")
+    return TableView([_shown(claim, measured.get(name)) for name, claim in claims.items()], "Claimed and measured")
 
 
-def load_all() -> list[Row]:
+def load_all() -> list[ClaimRow]:
     """Every claim with what this machine measured: one row for each lesson that did, one without figures else."""
     rows = []
     for name, claim in declared().items():
         found = [_recorded(lesson).get(name) for lesson in claim.lessons]
         measured = [
-            Row(claim, lesson, Measured(**entry["found"]), entry["when"])
+            ClaimRow(claim, lesson, Measured(**entry["found"]), entry["when"])
             for lesson, entry in zip(claim.lessons, found, strict=True)
             if entry
         ]
-        rows += measured or [Row(claim)]
+        rows += measured or [ClaimRow(claim)]
     return rows
 
 

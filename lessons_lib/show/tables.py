@@ -10,7 +10,7 @@ from lessons_lib.measure.intervals import Interval
 MISSING = "–"
 
 
-class Table:
+class TableView:
     """Header cells with their scope, numbers to the right, a caption. Displays itself; `rows` holds the raw values."""
 
     def __init__(self, rows: Sequence[Mapping[str, object]], title: str | None = None, digits: int = 3):
@@ -51,7 +51,7 @@ def table(
     digits: int = 3,
     unit: str = "value",
     name: str = "",
-) -> Table:
+) -> TableView:
     """A table of rows.
 
     rows: a list of dicts, column -> value, whose first column names the row; or a dict, row -> dict of columns; or a
@@ -61,7 +61,7 @@ def table(
     if isinstance(rows, Mapping):
         columns = (value if isinstance(value, Mapping) else {unit: value} for value in rows.values())
         rows = [{name: key} | dict(values) for key, values in zip(rows, columns, strict=True)]
-    return Table(rows, title, digits)
+    return TableView(rows, title, digits)
 
 
 def show(value: object, digits: int = 3) -> str:

@@ -91,7 +91,7 @@ plots.grids(column, row, column @ row, weight + column @ row,
 # beside *all* of them matter more than a high rank. Here is what each choice trains.
 
 # %%
-shape = memory_parts.Shape.of(base.config)
+shape = memory_parts.ModelShape.of(base.config)
 choices = {"query and value": lora.ATTENTION, "all seven": lora.EVERY}
 ranks = (1, 2, 4, 8, 16, 32)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from lessons_lib.measure import benchmark
 from lessons_lib.show import claims
-from lessons_lib.show.claims import VERDICTS, Claim, Row
+from lessons_lib.show.claims import VERDICTS, Claim, ClaimRow
 from quizzes.learner import standing as overview
 
 NOT_MEASURED = "not measured"
@@ -16,7 +16,7 @@ KINDS = {"yes": "right", "no": "wrong"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimFinding:
     """What one lesson measured of a claim."""
 
     lesson: str
@@ -27,13 +27,13 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ClaimStanding:
     """A claim, what lessons measured of it, and which lessons have not: what it would take there."""
 
     id: str
     claim: str
     lessons: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[ClaimFinding, ...]
     missing: tuple[str, ...]
     needs: str
 
@@ -48,21 +48,21 @@ class Standing:
         return KINDS.get(self.verdict, "partly")
 
 
-def standings() -> list[Standing]:
+def standings() -> list[ClaimStanding]:
     """Every claim of data/claims.toml, in its order."""
     rows = claims.load_all()
     ran = {row.lesson for row in rows if row.measured}
     return [_standing(claim, [row for row in rows if row.claim == claim], ran) for claim in claims.declared().values()]
 
 
-def _standing(claim: Claim, rows: list[Row], ran: set[str | None]) -> Standing:
+def _standing(claim: Claim, rows: list[ClaimRow], ran: set[str | None]) -> ClaimStanding:
     found = tuple(
-        Finding(row.lesson, row.measured.measured, row.measured.verdict, row.measured.why, row.when)
+        ClaimFinding(row.lesson, row.measured.measured, row.measured.verdict, row.measured.why, row.when)
         for row in rows
         if row.measured
     )
     missing = tuple(lesson for lesson in claim.lessons if lesson not in {item.lesson for item in found})
-    return Standing(claim.id, claim.claim, claim.lessons, found, missing, _needs(claim, missing, ran))
+    return ClaimStanding(claim.id, claim.claim, claim.lessons, found, missing, _needs(claim, missing, ran))
 
 
 def _needs(claim: Claim, missing: tuple[str, ...], ran: set[str | None]) -> str:
@@ -82,7 +82,7 @@ def _needs(claim: Claim, missing: tuple[str, ...], ran: set[str | None]) -> str:
     return " ".join([*parts, claim.needs] if missing and claim.needs else parts)
 
 
-def summary(found: list[Standing]) -> dict[str, int]:
+def summary(found: list[ClaimStanding]) -> dict[str, int]:
     """How many measurements gave each verdict, and how many claims have none."""
     counts = Counter(item.agrees for standing in found for item in standing.findings)
     words = {word: counts[word] for word in VERDICTS.values()}

@@ -93,12 +93,13 @@ def _weights() -> Iterator[Finding]:
 
 
 def _sandbox() -> Finding:
-    from quizzes.grading.sandbox.bubblewrap import Bubblewrap, Limits, Unavailable
+    from quizzes.grading.sandbox.bubblewrap import Bubblewrap, Unavailable
+    from quizzes.grading.sandbox.limits import SandboxLimits
 
     if sys.platform != "linux":
         return Finding("sandbox", True, "none on this system; `course grade` needs Linux, everything else does not")
     try:
-        Bubblewrap().start(Limits()).close()
+        Bubblewrap().start(SandboxLimits()).close()
         return Finding("sandbox", True, "bubblewrap")
     except Unavailable as error:
         return Finding("sandbox", False, f"{error} Only `course grade` needs it.")

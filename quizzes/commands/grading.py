@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from quizzes.commands.output import Refused, say
+from quizzes.commands.output import CommandRefused, say
 from quizzes.grading.sandbox.limits import LIMITS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,9 +59,9 @@ def _is_missing(db: str) -> bool:
 def _check_folder(out: Path, gradebook: Path, db: str | None, resume: bool) -> None:
     """Raises Refused when a gradebook in OUT would be begun over, or is to be gone on with and is not there."""
     if gradebook.exists() and not resume:
-        raise Refused(f"{out} already holds a gradebook; add --resume to go on with it, or choose another --out")
+        raise CommandRefused(f"{out} already holds a gradebook; add --resume to go on with it, or choose another --out")
     if resume and db is None and not gradebook.exists():
-        raise Refused(
+        raise CommandRefused(
             f"{out} holds no gradebook that --resume could go on with; give the --out or the --db of the run "
             f"before, or {BEGIN_ANEW}"
         )
@@ -70,9 +70,11 @@ def _check_folder(out: Path, gradebook: Path, db: str | None, resume: bool) -> N
 def _check_database(begun: bool, resume: bool) -> None:
     """The same of a database elsewhere; begun: whether it holds hand-ins."""
     if begun and not resume:
-        raise Refused("the database already holds a gradebook; add --resume to go on with it, or choose another --db")
+        raise CommandRefused(
+            "the database already holds a gradebook; add --resume to go on with it, or choose another --db"
+        )
     if resume and not begun:
-        raise Refused(
+        raise CommandRefused(
             "the database holds nothing that --resume could go on with; give the --db of the run before, or "
             f"{BEGIN_ANEW}"
         )
@@ -110,9 +112,11 @@ def grade(
     from quizzes.models import held_out
 
     if not submissions.exists():
-        raise Refused(f"{submissions} is not a folder; give the folder that holds one folder a student, or a zip")
+        raise CommandRefused(
+            f"{submissions} is not a folder; give the folder that holds one folder a student, or a zip"
+        )
     if submissions.resolve() in [out.resolve(), *out.resolve().parents]:
-        raise Refused(f"--out {out} lies inside the submissions and would be graded; choose another folder")
+        raise CommandRefused(f"--out {out} lies inside the submissions and would be graded; choose another folder")
     _check_folder(out, out / FILE, db, resume)
     sandbox = Plain() if unsafe_no_sandbox else Bubblewrap()
     group = classfile.read(class_file) if class_file else None
@@ -141,7 +145,7 @@ def grade(
         folder.grade(submissions, gradebook, grader, report, judges)
         publish.publish(gradebook, out)
     except KeyboardInterrupt:
-        raise Refused(f"interrupted; nothing is lost: the same command with --resume goes on ({out})") from None
+        raise CommandRefused(f"interrupted; nothing is lost: the same command with --resume goes on ({out})") from None
     finally:
         written = export.write_grades(gradebook, out)
         gradebook.close()
@@ -155,9 +159,11 @@ def bench(
 ) -> None:
     """Measure side by side with others, on this machine. They are installed in environments of their own."""
     if what != "grading":
-        raise Refused(f"there is no bench {what!r}; there is grading")
+        raise CommandRefused(f"there is no bench {what!r}; there is grading")
     if not (ROOT / "tests" / "bench").is_dir():
-        raise Refused("the bench runs from a checkout of the course, which has tests/bench; this is an installation")
+        raise CommandRefused(
+            "the bench runs from a checkout of the course, which has tests/bench; this is an installation"
+        )
     sys.path.insert(0, str(ROOT))
     importlib.import_module("tests.bench.bench").run(workers, say)
 

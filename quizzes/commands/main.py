@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from quizzes.commands import grading, learner
-from quizzes.commands.output import Refused, console, say
+from quizzes.commands.output import CommandRefused, console, say
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,7 +133,7 @@ def solve(
     from quizzes.learner.solve import lesson_notebook, solved
 
     if out.exists():
-        raise Refused(f"{out} exists and may be somebody's work; choose another --out or remove it")
+        raise CommandRefused(f"{out} exists and may be somebody's work; choose another --out or remove it")
     quiz = lesson(number)
     notebook = nbformat.read(lesson_notebook(ROOT / "notebooks", number), as_version=4)
     nbformat.write(solved(notebook, quiz), out)

@@ -1,11 +1,12 @@
-"""What the commands print, and how one of them refuses. Shorter than other modules: three of them share it."""
+"""What the commands print, and how one of them refuses."""
 
 from rich.console import Console
 
+# Short: the modules of the commands share it, and it must not load what any one of them needs.
 console = Console()
 
 
-class Refused(RuntimeError):
+class CommandRefused(RuntimeError):
     """The command cannot do what was asked; the message is one line and says what to do."""
 
 

@@ -22,7 +22,7 @@ class Tier:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredModel:
     """What was measured of a model, on the same data as the teacher.
 
     bytes: of its files. quality, low, high: accuracy (0 to 1) or BLEU (0 to 100) with its 95 % interval. teacher: the
@@ -96,7 +96,7 @@ class HandIn:
     hint: str
     tiers: tuple[Tier, ...]
 
-    def tier(self, measured: Measured) -> Tier | None:
+    def tier(self, measured: MeasuredModel) -> Tier | None:
         """The best tier that a model meets, None when it meets none."""
         return next((item for item in self.tiers if not self.lacks(item, measured)), None)
 
@@ -104,7 +104,7 @@ class HandIn:
         """The points of a tier; none for no tier."""
         return round(self.points * tier.share, 2) if tier else 0.0
 
-    def lacks(self, tier: Tier, measured: Measured) -> list[str]:
+    def lacks(self, tier: Tier, measured: MeasuredModel) -> list[str]:
         """What keeps a model from a tier, in words; empty when it meets it."""
         found = []
         if measured.bytes > tier.most_bytes:
@@ -120,7 +120,7 @@ class HandIn:
         """How the quality of its task reads."""
         return QUALITIES[self.task]
 
-    def figures(self, found: Measured) -> list[tuple[str, str]]:
+    def figures(self, found: MeasuredModel) -> list[tuple[str, str]]:
         """What was measured of a model, and what keeps it from the next tier, as label and text."""
         measured = (found.quality, found.low, found.high, found.teacher)
         value, low, high, teacher = map(self.quality.value, measured)

@@ -66,7 +66,7 @@ class Inert:
         return self
 
 
-class Worker:
+class LearnerNamespace:
     """A learner's namespace, and what can be asked of it."""
 
     def __init__(self, recipes, wire, answer_bytes: int):
@@ -185,7 +185,7 @@ def warm() -> None:
 
 def serve(requests, answers, answer_bytes: int) -> None:
     """Answer what comes in through one stream by the other until the grader hangs up."""
-    worker = Worker(sys.modules["recipes"], sys.modules["wire"], answer_bytes)
+    worker = LearnerNamespace(sys.modules["recipes"], sys.modules["wire"], answer_bytes)
     frames.send(answers, {"status": "ready"})
     while (message := frames.receive(requests)) is not None:
         request, body = frames.split(message)

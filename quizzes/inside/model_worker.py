@@ -66,7 +66,7 @@ def serve(requests, answers, answer_bytes: int) -> None:
 
 def _failed(error: BaseException) -> dict:
     """An exception as text. What ONNX Runtime says may name a file and a line of its own source: that is left out."""
-    refused = isinstance(error, sys.modules["onnx_check"].Refused | sys.modules["onnx_run"].Unusable)
+    refused = isinstance(error, sys.modules["onnx_check"].ModelRefused | sys.modules["onnx_run"].Unusable)
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     message = lines[0][:MESSAGE_CHARACTERS]
     short = isinstance(error, MemoryError) or "allocat" in message or "bad_alloc" in message

@@ -25,7 +25,7 @@ OTHERS = {
 }
 
 
-class Refused(ValueError):
+class ModelRefused(ValueError):
     """The model cannot be judged: what was wrong with the file, what is allowed, what to do."""
 
 
@@ -45,14 +45,14 @@ LOGITS = {"logits": Port(TensorProto.FLOAT)}
 
 
 def topics(data: bytes) -> None:
-    """Look at a classifier: input_ids and attention_mask in, logits out. Raises Refused."""
+    """Look at a classifier: input_ids and attention_mask in, logits out. Raises ModelRefused."""
     inputs, outputs = _ports(data)
     _match(inputs, TOPICS_INPUTS, "inputs")
     _match(outputs, LOGITS, "outputs")
 
 
 def translator(encoder: bytes, decoder: bytes) -> None:
-    """Look at a translator's two files. Raises Refused.
+    """Look at a translator's two files. Raises ModelRefused.
 
     The encoder takes `source` and gives a state, tensors of any names. The decoder takes `piece` and tensors of that
     state, and gives `logits` and, for every NAME of the state that changes, `next_NAME`.
@@ -60,7 +60,7 @@ def translator(encoder: bytes, decoder: bytes) -> None:
     inputs, state = _ports(encoder)
     _match(inputs, ENCODER_INPUTS, "inputs of the encoder")
     if not 1 <= len(state) <= MOST_STATE:
-        raise Refused(f"the encoder gives {len(state)} outputs; from 1 to {MOST_STATE} are carried to the decoder")
+        raise ModelRefused(f"the encoder gives {len(state)} outputs; from 1 to {MOST_STATE} are carried to the decoder")
     takes, gives = _ports(decoder)
     carried = {name: Port(state[name].type.tensor_type.elem_type) for name in takes if name in state}
     _match(takes, PIECE | carried, "inputs of the decoder, each `piece` or an output of the encoder,")
@@ -72,12 +72,12 @@ def _ports(data: bytes) -> tuple[dict, dict]:
     """Inputs and outputs by name, once the rest of the file has been looked at."""
     model = _parsed(data)
     if len(model.functions):
-        raise Refused(
+        raise ModelRefused(
             "holds functions of its own; only plain operators are run. Export it with inlining, as "
             "torch.onnx.export does unless told otherwise"
         )
     if len(model.training_info):
-        raise Refused("holds training information; hand in a model that only computes")
+        raise ModelRefused("holds training information; hand in a model that only computes")
     for graph in _graphs(model.graph):
         for node in graph.node:
             _look_at(node)
@@ -88,7 +88,7 @@ def _ports(data: bytes) -> tuple[dict, dict]:
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # it raises several kinds, and those of protobuf
-        raise Refused(f"breaks the rules of ONNX: {_first_line(error)}") from error
+        raise ModelRefused(f"breaks the rules of ONNX: {_first_line(error)}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = {port.name: port for port in model.graph.input if port.name not in weights}
     return inputs, {port.name: port for port in model.graph.output}
@@ -96,17 +96,17 @@ def _ports(data: bytes) -> tuple[dict, dict]:
 
 def _parsed(data: bytes) -> onnx.ModelProto:
     if not data:
-        raise Refused("is empty")
+        raise ModelRefused("is empty")
     for first, what in OTHERS.items():
         if data.startswith(first):
-            raise Refused(what)
+            raise ModelRefused(what)
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:
-        raise Refused("is not an ONNX file, or was cut off on its way") from error
+        raise ModelRefused("is not an ONNX file, or was cut off on its way") from error
     standard = any(item.domain in DOMAINS for item in model.opset_import)
     if not (model.ir_version and len(model.graph.node) and standard):
-        raise Refused("is not an ONNX file with a model in it, or was cut off on its way")
+        raise ModelRefused("is not an ONNX file with a model in it, or was cut off on its way")
     return model
 
 
@@ -124,13 +124,13 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 def _look_at(node: onnx.NodeProto) -> None:
     if node.domain not in DOMAINS:
-        raise Refused(
+        raise ModelRefused(
             f"uses the operator {_name(node.op_type)} of the domain {_name(node.domain)}; only standard operators are "
             "run. Hand in the file as it was exported or quantized, not as ONNX Runtime optimized it"
         )
     for attribute in node.attribute:
         if attribute.ref_attr_name or attribute.type == AttributeProto.UNDEFINED:
-            raise Refused(f"has an attribute of {_name(node.op_type)} that says nothing")
+            raise ModelRefused(f"has an attribute of {_name(node.op_type)} that says nothing")
         for tensor in [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]:
             _weigh(tensor)
         sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
@@ -141,11 +141,11 @@ def _look_at(node: onnx.NodeProto) -> None:
 def _weigh(tensor: TensorProto) -> None:
     """Refuse a tensor that lies elsewhere, is too large, or has not the bytes that its shape needs."""
     if tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data):
-        raise Refused(f"keeps {_name(tensor.name)} in another file; save the model with all its weights inside")
+        raise ModelRefused(f"keeps {_name(tensor.name)} in another file; save the model with all its weights inside")
     bits = _bits(tensor)
     count = _count(tensor.dims, tensor.name, bits)
     if tensor.HasField("raw_data") and len(tensor.raw_data) != math.ceil(count * bits / 8):
-        raise Refused(
+        raise ModelRefused(
             f"has {len(tensor.raw_data):,} bytes for {_name(tensor.name)}, whose shape needs "
             f"{math.ceil(count * bits / 8):,}: it was cut off, or is damaged"
         )
@@ -158,12 +158,12 @@ def _weigh_sparse(tensor: onnx.SparseTensorProto) -> None:
 
 
 def _count(dims, name: str, bits: int) -> int:
-    """How many numbers a shape holds. Raises Refused when they would not fit."""
+    """How many numbers a shape holds. Raises ModelRefused when they would not fit."""
     if any(size < 0 for size in dims):
-        raise Refused(f"has a negative size in the shape of {_name(name)}")
+        raise ModelRefused(f"has a negative size in the shape of {_name(name)}")
     count = math.prod(dims)
     if count * bits > 8 * MOST_DENSE_BYTES:
-        raise Refused(
+        raise ModelRefused(
             f"has the tensor {_name(name)} of {count * bits / 8 / 1e9:,.1f} GB; at most "
             f"{MOST_DENSE_BYTES / 1e9:.1f} GB are taken"
         )
@@ -171,29 +171,29 @@ def _count(dims, name: str, bits: int) -> int:
 
 
 def _bits(tensor: TensorProto) -> int:
-    """Bits of one number as raw_data holds them. Raises Refused for texts, which no hand-in needs."""
+    """Bits of one number as raw_data holds them. Raises ModelRefused for texts, which no hand-in needs."""
     kind = KINDS.get(tensor.data_type, "unknown")
     if kind in ("unknown", "UNDEFINED", "STRING"):
-        raise Refused(f"has the tensor {_name(tensor.name)} of type {kind.lower()}; only numbers are taken")
+        raise ModelRefused(f"has the tensor {_name(tensor.name)} of type {kind.lower()}; only numbers are taken")
     return PACKED.get(kind) or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def _match(found: dict, wanted: dict[str, Port], what: str) -> None:
     """Refuse unless exactly these are there, of the right type, with free sizes for batch and length."""
     if set(found) != set(wanted):
-        raise Refused(f"the {what} are {_names(found)}; they must be {_names(wanted)}")
+        raise ModelRefused(f"the {what} are {_names(found)}; they must be {_names(wanted)}")
     for name, port in wanted.items():
         held = found[name].type.tensor_type
         if port.kind is not None and held.elem_type != port.kind:
             kinds = [KINDS.get(kind, "unknown").lower() for kind in (held.elem_type, port.kind)]
-            raise Refused(f"{_name(name)} is of type {kinds[0]}; it must be {kinds[1]}")
+            raise ModelRefused(f"{_name(name)} is of type {kinds[0]}; it must be {kinds[1]}")
         if port.axes is None or not held.HasField("shape"):
             continue
         sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in held.shape.dim]
         free = sizes[:1] == [None] and (sizes[1:] == [None] or (name == "piece" and sizes[1:] == [1]))
         if len(sizes) != port.axes or not free:
             shown = ", ".join("any" if size is None else str(size) for size in sizes)
-            raise Refused(
+            raise ModelRefused(
                 f"{_name(name)} has the shape ({shown}); batch and length must be free, as dynamic_shapes of "
                 "torch.onnx.export makes them"
             )

@@ -31,7 +31,7 @@ def _session(data: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-class Topics:
+class TopicRunner:
     """A classifier, opened. Raises onnx_check.Refused for a file that may not be run; onnxruntime raises others."""
 
     def __init__(self, files: list[bytes], settings: dict):
@@ -48,8 +48,8 @@ class Topics:
         return {"logits": logits}
 
 
-class Translator:
-    """An encoder and a decoder, opened. Raises as Topics does."""
+class TranslatorRunner:
+    """An encoder and a decoder, opened. Raises as TopicRunner does."""
 
     def __init__(self, files: list[bytes], settings: dict):
         """settings: batch; pieces of the French vocabulary; the numbers of pad, begin and end; the most steps."""
@@ -116,4 +116,4 @@ def _numbers(given, shape: tuple[int, ...]) -> numpy.ndarray:
     return given.copy()
 
 
-TASKS = {"topics": Topics, "translator": Translator}
+TASKS = {"topics": TopicRunner, "translator": TranslatorRunner}

@@ -18,7 +18,7 @@ FOLDER = CLEAN.parent / "workspace"
 
 
 @dataclass(frozen=True)
-class Place:
+class NotebookPlace:
     """A notebook, and where a running JupyterLab shows it (None when none runs over its folder).
 
     The address names a cell too; JupyterLab scrolls to it when the notebook is open already.
@@ -49,7 +49,7 @@ def reset(number: str, folder: Path) -> tuple[Path, Path | None]:
     return mine, kept
 
 
-def place(number: str, item: str, folder: Path) -> Place:
+def place(number: str, item: str, folder: Path) -> NotebookPlace:
     """Where an exercise, a hand-in or a question ("quantize", "topics_model", "question 3") of a lesson stands."""
     notebook = folder / lesson_notebook(CLEAN, number).name
     key, value = item.split() if item.startswith("question ") else ("exercise", item)
@@ -61,8 +61,8 @@ def place(number: str, item: str, folder: Path) -> Place:
             path = quote(notebook.resolve().relative_to(root).as_posix())
             token = f"?token={server['token']}" if server["token"] else ""
             spot = f"#cell-id={cell['id']}" if "id" in cell else ""
-            return Place(notebook, f"{server['url']}lab/tree/{path}{token}{spot}")
-    return Place(notebook, None)
+            return NotebookPlace(notebook, f"{server['url']}lab/tree/{path}{token}{spot}")
+    return NotebookPlace(notebook, None)
 
 
 def _servers() -> list[dict]:

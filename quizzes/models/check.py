@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lessons_lib.measure.intervals import Interval
 from quizzes.display import html
-from quizzes.exercises.hand_ins import NO_TIER, HandIn, Measured, Tier
-from quizzes.inside.onnx_check import Refused
+from quizzes.exercises.hand_ins import NO_TIER, HandIn, MeasuredModel, Tier
+from quizzes.inside.onnx_check import ModelRefused
 from quizzes.models import tasks
 
 
@@ -17,7 +17,7 @@ class Result:
 
     hand_in: HandIn
     files: tuple[str, ...] = ()
-    measured: Measured | None = None
+    measured: MeasuredModel | None = None
     problem: str = ""
 
     @property
@@ -78,7 +78,7 @@ def check(hand_in: HandIn, folder: Path, seed: int) -> Result:
         answers = model.run(held.inputs)
         seconds = time.perf_counter() - begin
         found = tasks.measured(hand_in, held, answers, sum(map(len, files)), seconds)
-    except Refused as error:
+    except ModelRefused as error:
         return Result(hand_in, task.files, problem=f"The model {error}.")
     except Exception as error:  # ONNX Runtime's have no base of their own
         return Result(hand_in, task.files, problem=f"It cannot be run: {str(error).strip() or type(error).__name__}")

@@ -16,7 +16,7 @@ import numpy
 from lessons_lib.files import cache
 from lessons_lib.measure import bleu, intervals
 from lessons_lib.tasks import bbc, decoding, phrase_pairs
-from quizzes.exercises.hand_ins import BATCH, HandIn, Measured
+from quizzes.exercises.hand_ins import BATCH, HandIn, MeasuredModel
 from quizzes.models import held_out
 from quizzes.models.held_out import Pair, Sentence
 
@@ -33,7 +33,7 @@ class HeldOut:
     teacher: float
 
 
-class Topics:
+class TopicModels:
     """Sentences to topics, by accuracy."""
 
     name = "topics"
@@ -91,7 +91,7 @@ class Topics:
         return quality / teacher if teacher else 0.0
 
 
-class Translator:
+class TranslatorModels:
     """English phrases to French ones, by BLEU."""
 
     name = "translator"
@@ -147,10 +147,10 @@ class Translator:
         return quality - teacher
 
 
-TASKS = {task.name: task for task in (Topics(), Translator())}
+TASKS = {task.name: task for task in (TopicModels(), TranslatorModels())}
 
 
-def held_out_for(task: Topics | Translator, rows: Sequence) -> HeldOut:
+def held_out_for(task: TopicModels | TranslatorModels, rows: Sequence) -> HeldOut:
     """Rows made ready, with the teacher's quality on them: computed once on this machine, then read from the cache."""
     shape = {"task": task.name, "teacher": task.teacher_sha256(), "rows": rows_sha256(rows)}
     score = cache.stored(
@@ -174,16 +174,16 @@ def rows_sha256(rows: Sequence) -> str:
     return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
 
 
-def measured(hand_in: HandIn, held: HeldOut, answers: Arrays, size: int, seconds: float) -> Measured:
+def measured(hand_in: HandIn, held: HeldOut, answers: Arrays, size: int, seconds: float) -> MeasuredModel:
     """What the answers show of a model of this size that gave them in so many seconds. Raises ValueError."""
     task = TASKS[hand_in.task]
     found = task.quality(answers, held.rows)
     kept = task.kept(found.value, held.teacher)
     ends = (found.value, found.low, found.high)
-    return Measured(size, *map(float, ends), held.teacher, float(kept), len(held.rows) / max(seconds, 1e-9))
+    return MeasuredModel(size, *map(float, ends), held.teacher, float(kept), len(held.rows) / max(seconds, 1e-9))
 
 
-def is_of(task: Topics | Translator, file: str) -> str:
+def is_of(task: TopicModels | TranslatorModels, file: str) -> str:
     """Which of a task's files a name stands for, also when a browser or Canvas has numbered a copy; "" for none."""
     for wanted in task.files:
         stem = re.escape(Path(wanted).stem)

@@ -19,7 +19,8 @@ from quizzes.grading.gradebook.gradebook import Entry, Gradebook
 from quizzes.grading.judging import folder
 from quizzes.grading.judging.grader import Grader
 from quizzes.grading.judging.schedule import Here, Processes
-from quizzes.grading.sandbox.bubblewrap import Bubblewrap, Limits
+from quizzes.grading.sandbox.bubblewrap import Bubblewrap
+from quizzes.grading.sandbox.limits import SandboxLimits
 from quizzes.grading.sandbox.watched_process import TIME
 from tests.bench import peers, submissions
 from tests.bench.submissions import ALL, LESSON, NOBODY, WELL
@@ -119,7 +120,7 @@ def _ours(place: Path, students: list[str], workers: int) -> Figures:
         moments[entry.student] = time.perf_counter()
 
     gradebook, sandbox = Gradebook.in_folder(place / "out"), Bubblewrap()
-    grader = Grader(SEED, sandbox, Limits(cpu_seconds=LIMIT_SECONDS), questions_count=False)
+    grader = Grader(SEED, sandbox, SandboxLimits(cpu_seconds=LIMIT_SECONDS), questions_count=False)
     judges = Processes(grader, workers) if workers > 1 else Here(grader)
     begin = time.perf_counter()
     folder.grade(place / "class", gradebook, grader, done_now, judges)

@@ -29,8 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 10  # limits of an exercise that a whole submission gets where it has none
 HELPER = '''"""The tests of the bench: cases, expected values and the comparison."""
 import base64, json, pathlib
-from quizzes import checks, recipes, wire
-from quizzes.exercises import Tolerance
+from quizzes.exercises import judging
+from quizzes.inside import recipes, wire
+from quizzes.exercises.exercises import Tolerance
 
 TESTS = json.loads(pathlib.Path(__file__).with_suffix(".json").read_text())
 
@@ -41,7 +42,7 @@ def right(function, exercise, group):
     for case, expected in TESTS[exercise]["groups"][group]:
         header, tensors = wire.unpack(base64.b64decode(case))
         got = recipes.observe(function, recipes.build(header["arguments"], tensors), header["observe"])
-        if checks.compare(wire.unpack_values(base64.b64decode(expected)), got, tolerance) is not None:
+        if judging.compare(wire.unpack_values(base64.b64decode(expected)), got, tolerance) is not None:
             return False
     return True
 '''

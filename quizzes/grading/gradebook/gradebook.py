@@ -23,7 +23,7 @@ class GradebookError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Row:
+class GradebookRow:
     """What one student earned in one lesson, as the machine sees it."""
 
     student: str
@@ -156,9 +156,12 @@ class Gradebook:
                 self.session.delete(entry)
         self.session.commit()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[GradebookRow]:
         """A row for every student and lesson, in that order."""
-        return [Row(item.student, item.lesson, item.points, item.max_points, item.status) for item in self.entries()]
+        return [
+            GradebookRow(item.student, item.lesson, item.points, item.max_points, item.status)
+            for item in self.entries()
+        ]
 
     def entries(self) -> list[Entry]:
         """Everything handed in, with its verdicts, by student and lesson."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from quizzes.grading.gradebook.tables import Verdict
 from quizzes.grading.judging.grader import Grader
-from quizzes.grading.judging.schedule import LOST, Done, Event, Task, judged
+from quizzes.grading.judging.schedule import LOST, Done, Event, Job, judged
 
 AHEAD = 2  # tasks on their way for each thread of the cluster
 CONNECT_SECONDS = 30
@@ -28,7 +28,7 @@ class Cluster:
         except (OSError, ValueError) as error:
             raise ConnectionError(f"no Dask scheduler answers at {address}; start one with `dask scheduler`") from error
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
+    def run(self, tasks: Iterable[Job]) -> Iterator[Event]:
         """Verdicts on each task, all at once when the last is formed, and Done after them.
 
         A task whose worker is lost is done again by another; its verdicts arrive once.
@@ -53,7 +53,7 @@ class Cluster:
                 continue
             yield from ((number, event) for event in events)
 
-    def _submit(self, key: str, task: Task):
+    def _submit(self, key: str, task: Job):
         with warnings.catch_warnings():  # a model goes along with its notebook: some 10 MB, once
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
             return self.client.submit(judged_there, self.grader, task, key=key, pure=False)
@@ -63,7 +63,7 @@ class Cluster:
         self.client.close()
 
 
-def judged_there(pickled: bytes, task: Task) -> list[Verdict | Done]:
+def judged_there(pickled: bytes, task: Job) -> list[Verdict | Done]:
     """All verdicts on one submission and Done, in whatever process and thread this is called."""
     if getattr(_own, "pickled", None) != pickled:
         import torch

@@ -12,7 +12,7 @@ from quizzes.grading.intake.layouts import students
 from quizzes.grading.intake.submission import Submission, Unreadable
 from quizzes.grading.judging.cluster import Cluster
 from quizzes.grading.judging.grader import Grader, lesson_of, status_of
-from quizzes.grading.judging.schedule import FAULT, LOST, Here, Processes, Task
+from quizzes.grading.judging.schedule import FAULT, LOST, Here, Job, Processes
 from quizzes.models.tasks import rows_sha256
 
 AGAIN = (LOST, FAULT)  # the machine's fault or the grader's, so another run may do better
@@ -34,7 +34,7 @@ def grade(
     seen, source = set(), digest(str(folder.resolve()))
     begun: dict[int, tuple[HandedIn, Entry]] = {}
 
-    def tasks() -> Iterator[Task]:
+    def tasks() -> Iterator[Job]:
         again = []
         for student, files in students(folder, the_class(gradebook).name_of).items():
             for hand_in in hand_ins(student, files):
@@ -48,7 +48,7 @@ def grade(
                 else:
                     begun[entry.id] = hand_in, entry
                     known = frozenset((verdict.kind, verdict.item) for verdict in entry.verdicts)
-                    task = Task(entry.id, hand_in.submission, known, again=bool(entry.status))
+                    task = Job(entry.id, hand_in.submission, known, again=bool(entry.status))
                     if task.again:
                         again.append(task)
                     else:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from quizzes import lessons
 from quizzes.exercises import judging
 from quizzes.exercises.exercises import Case, Exercise
-from quizzes.exercises.hand_ins import HandIn, Measured
+from quizzes.exercises.hand_ins import HandIn, MeasuredModel
 from quizzes.exercises.judging import Answer, AnswerKey, CheckResult
 from quizzes.grading.intake.submission import Statement, Submission, Unreadable
 from quizzes.grading.judging.model_judge import Judged, ModelJudge
-from quizzes.grading.sandbox.bubblewrap import Limits
+from quizzes.grading.sandbox.limits import SandboxLimits
 from quizzes.grading.sandbox.watched_process import EXITED, MALFORMED, MEMORY, TIME, Died
 from quizzes.inside import wire
 from quizzes.lessons import Lesson
@@ -45,13 +45,13 @@ class Judgement:
     detail: str = ""
     result: CheckResult | None = None
     seconds: float = 0.0
-    measured: Measured | None = None
+    measured: MeasuredModel | None = None
 
 
 class Examination:
     """One submission in one worker, with a new worker whenever an exercise has ended the old one."""
 
-    def __init__(self, submission: Submission, exercises: list[str], sandbox, limits: Limits):
+    def __init__(self, submission: Submission, exercises: list[str], sandbox, limits: SandboxLimits):
         self.submission, self.sandbox, self.limits = submission, sandbox, limits
         self.program = submission.program(exercises)
         self.fatal: list[tuple[Statement, Died]] = []
@@ -142,10 +142,10 @@ class Grader:
     """Judges submissions with one seed, in one kind of sandbox; topic models on an instructor's texts, if any."""
 
     def __init__(
-        self, seed: int, sandbox, limits: Limits | None = None, questions_count: bool = True, texts: tuple = ()
+        self, seed: int, sandbox, limits: SandboxLimits | None = None, questions_count: bool = True, texts: tuple = ()
     ):
         self.seed, self.sandbox, self.questions_count, self.texts = seed, sandbox, questions_count, texts
-        self.limits = limits or Limits()
+        self.limits = limits or SandboxLimits()
         self.models = ModelJudge(seed, sandbox, self.limits, texts)
         self._keys: dict[int, tuple[AnswerKey, list[tuple[Case, bytes]]]] = {}
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import safetensors.numpy
 
 from quizzes.exercises import judging
-from quizzes.exercises.hand_ins import NO_TIER, HandIn, Measured
+from quizzes.exercises.hand_ins import NO_TIER, HandIn, MeasuredModel
 from quizzes.grading.intake.submission import Submission
-from quizzes.grading.sandbox.bubblewrap import Limits
+from quizzes.grading.sandbox.limits import SandboxLimits
 from quizzes.grading.sandbox.watched_process import MALFORMED, MEMORY, Died
 from quizzes.models import tasks
 from quizzes.models.tasks import HeldOut
@@ -30,7 +30,7 @@ class Judged:
     status: str
     points: float
     detail: str = ""
-    measured: Measured | None = None
+    measured: MeasuredModel | None = None
     seconds: float = 0.0
 
 
@@ -45,7 +45,7 @@ class Stopped(Exception):
 class ModelJudge:
     """Judges hand-ins with one seed, or on an instructor's texts, in one kind of sandbox."""
 
-    def __init__(self, seed: int, sandbox, limits: Limits, texts: tuple = ()):
+    def __init__(self, seed: int, sandbox, limits: SandboxLimits, texts: tuple = ()):
         self.seed, self.sandbox, self.texts = seed, sandbox, texts
         self.limits = replace(
             limits,
@@ -99,7 +99,7 @@ class ModelJudge:
         except Exception as error:  # whatever the bytes are, they are no reason to stop
             raise Stopped(MALFORMED, f"{type(error).__name__} while it was read") from error
 
-    def _measured(self, hand_in: HandIn, files: list[bytes], answers: dict, seconds: float) -> Measured:
+    def _measured(self, hand_in: HandIn, files: list[bytes], answers: dict, seconds: float) -> MeasuredModel:
         try:
             size = sum(map(len, files))
             return tasks.measured(hand_in, self.held(hand_in.task), answers, size, seconds)

@@ -29,7 +29,7 @@ FAULT = "not graded: the grader itself failed on it, please report this"
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """A submission to judge: a number to know it by, and the verdicts, (kind, item), that are there already.
 
     again: an earlier run gave it up.
@@ -51,7 +51,7 @@ class Done:
 Event = tuple[int, Verdict | Done]
 
 
-def judged(grader: Grader, task: Task) -> Iterator[Verdict | Done]:
+def judged(grader: Grader, task: Job) -> Iterator[Verdict | Done]:
     """The verdicts on one submission, each as it is formed, then Done.
 
     A fault of the grader's own costs the submission it shows itself on, not the class: Done says what it was. Raises
@@ -74,7 +74,7 @@ class Here:
     def __init__(self, grader: Grader):
         self.grader = grader
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
+    def run(self, tasks: Iterable[Job]) -> Iterator[Event]:
         """Verdicts on each task as they are formed, and Done after its last."""
         for task in tasks:
             yield from ((task.number, said) for said in judged(self.grader, task))
@@ -86,9 +86,9 @@ class _Process:
 
     process: multiprocessing.Process
     pipe: connection.Connection
-    task: Task | None = None
+    task: Job | None = None
 
-    def give(self, task: Task) -> None:
+    def give(self, task: Job) -> None:
         self.task = task
         with contextlib.suppress(OSError):  # it has died; that is noticed where its answers are read
             self.pipe.send_bytes(pickle.dumps(task))
@@ -102,7 +102,7 @@ class Processes:
             raise ValueError(f"{workers} workers cannot grade anything; give at least 1")
         self.grader, self.workers, self.deaths = pickle.dumps(grader), workers, 0
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
+    def run(self, tasks: Iterable[Job]) -> Iterator[Event]:
         """Verdicts on each task as they are formed, and Done after its last. Takes tasks as they can be begun."""
         tasks, ready, attempts = iter(tasks), deque(), {}
         crew = [self._start() for _ in range(self.workers)]

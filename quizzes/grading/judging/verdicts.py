@@ -3,7 +3,7 @@
 from dataclasses import asdict, fields
 
 from quizzes.display import html
-from quizzes.exercises.hand_ins import Measured
+from quizzes.exercises.hand_ins import MeasuredModel
 from quizzes.exercises.judging import CheckResult, Failure
 from quizzes.grading.gradebook.tables import Model, Verdict
 from quizzes.grading.judging.grader import Judgement
@@ -37,10 +37,10 @@ def verdict_of(judgement: Judgement) -> Verdict:
     return verdict
 
 
-def measured_of(verdict: Verdict) -> Measured | None:
+def measured_of(verdict: Verdict) -> MeasuredModel | None:
     """What was measured of a model, if the verdict is on one that could be measured."""
     kept = verdict.model
-    return Measured(**{field.name: getattr(kept, field.name) for field in fields(Measured)}) if kept else None
+    return MeasuredModel(**{field.name: getattr(kept, field.name) for field in fields(MeasuredModel)}) if kept else None
 
 
 def _show(verdict: Verdict, result: CheckResult) -> None:

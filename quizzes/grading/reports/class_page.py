@@ -189,7 +189,7 @@ def _mistakes(found: list[Grade]) -> list[MistakeView]:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PageCell:
     """One student's points in one lesson, and where their page is."""
 
     text: str
@@ -214,9 +214,9 @@ def _everybody(found: list[Grade], numbers: list[str]) -> list[dict]:
     return rows
 
 
-def _cell(grade: Grade | None) -> Cell:
+def _cell(grade: Grade | None) -> PageCell:
     if grade is None:
-        return Cell("–")
+        return PageCell("–")
     if grade.entry is None and not grade.items and grade.override is None:
-        return Cell("missing")
-    return Cell(f"{grade.points:g}", f"{feedback.FOLDER}/{quote(folder_name(grade.student))}/{grade.lesson}.html")
+        return PageCell("missing")
+    return PageCell(f"{grade.points:g}", f"{feedback.FOLDER}/{quote(folder_name(grade.student))}/{grade.lesson}.html")

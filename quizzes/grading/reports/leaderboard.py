@@ -18,7 +18,7 @@ NUMERIC = ("Place", "Bytes", "Throughput")
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """One student's model, a text for each of HEADINGS."""
 
     cells: tuple[str, ...]
@@ -33,7 +33,7 @@ class Board:
     """All models of one hand-in."""
 
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[BoardRow, ...]
     headings: tuple[str, ...] = HEADINGS
     numeric: tuple[str, ...] = NUMERIC
 
@@ -65,10 +65,10 @@ def _board(hand_in: HandIn, pairs: list[tuple[Grade, Verdict]]) -> Board:
     return Board(f"{hand_in.name} ({hand_in.quality.of})", tuple(rows))
 
 
-def _row(place: int, hand_in: HandIn, grade: Grade, verdict: Verdict) -> Row:
+def _row(place: int, hand_in: HandIn, grade: Grade, verdict: Verdict) -> BoardRow:
     found = measured_of(verdict)
     value, low, high = map(hand_in.quality.value, (found.quality, found.low, found.high))
-    return Row(
+    return BoardRow(
         (
             str(place),
             grade.student,

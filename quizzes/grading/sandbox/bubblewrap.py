@@ -16,13 +16,13 @@ from functools import cached_property
 from pathlib import Path
 
 from quizzes.grading.sandbox import memory_group, visible_files
-from quizzes.grading.sandbox.limits import Limits
+from quizzes.grading.sandbox.limits import SandboxLimits
 from quizzes.grading.sandbox.seccomp import forbidden_calls
 from quizzes.grading.sandbox.unforked import alone
 from quizzes.grading.sandbox.visible_files import Kind
 from quizzes.grading.sandbox.workers import Unavailable, Warm, Worker
 
-__all__ = ["Best", "Bubblewrap", "Limits", "Plain", "Unavailable", "Worker"]
+__all__ = ["Best", "Bubblewrap", "Plain", "Unavailable", "Worker"]
 PYTHON_OPTIONS = ("-B", "-P", "-s", "-S")  # nothing but the standard library, and no bytecode written
 SETTINGS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # Memory in huge pages where the kernel has them: copying the tables of small ones is most of what a fork costs.
@@ -48,7 +48,7 @@ class Forking:
         """The same, for models that were handed in; closed with this one."""
         return type(self)(visible_files.MODELS)
 
-    def start(self, limits: Limits) -> Worker:
+    def start(self, limits: SandboxLimits) -> Worker:
         """A worker that is ready to be asked; one at a time. Raises Unavailable when the sandbox does not start."""
         with self._lock:
             if self._warm is None or not self._warm.alive():
@@ -56,7 +56,7 @@ class Forking:
                 self._warm = self._make(limits)
             return self._warm.start(limits)
 
-    def _make(self, limits: Limits) -> Warm:
+    def _make(self, limits: SandboxLimits) -> Warm:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Bubblewrap(Forking):
         self.filter = forbidden_calls()
         self.root = os.geteuid() == 0
 
-    def _make(self, limits: Limits) -> Warm:
+    def _make(self, limits: SandboxLimits) -> Warm:
         options = {"serves": self.kind.serves, "course": "/course", "packages": "/packages"}
         options |= {"walls": True, "forbidden": base64.b64encode(self.filter).decode()}
         # Nobody's number: processes of it are counted by themselves, whoever else is at work on the machine.
@@ -126,7 +126,7 @@ class Plain(Forking):
 
     safe = False
 
-    def start(self, limits: Limits) -> Worker:
+    def start(self, limits: SandboxLimits) -> Worker:
         """A worker that is ready to be asked. Raises Unavailable when it does not start."""
         limits = replace(limits, processes=None)  # the limit would count everything this person has running
         if sys.platform == "linux":
@@ -144,7 +144,7 @@ class Plain(Forking):
         settings = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR") if name in os.environ}
         return settings | SETTINGS
 
-    def _make(self, limits: Limits) -> Warm:
+    def _make(self, limits: SandboxLimits) -> Warm:
         def command(control: int) -> list[str]:
             told = json.dumps(self._options() | {"control": control})
             return [sys.executable, *PYTHON_OPTIONS, visible_files.course(self.kind)["fork_server"], told]
@@ -164,7 +164,7 @@ class Best:
         """The same, for models that were handed in."""
         return Best(visible_files.MODELS)
 
-    def start(self, limits: Limits) -> Worker:
+    def start(self, limits: SandboxLimits) -> Worker:
         """A worker that is ready to be asked. Raises Unavailable when neither starts."""
         if self._chosen is None:
             try:

@@ -6,13 +6,13 @@ import subprocess
 import threading
 import time
 
-from quizzes.grading.sandbox.limits import Limits
+from quizzes.grading.sandbox.limits import SandboxLimits
 from quizzes.grading.sandbox.usage import Family
 from quizzes.grading.sandbox.watched_process import Died, Watched
 from quizzes.grading.sandbox.workers import START_SECONDS, Unavailable, Worker
 
 
-def alone(command: list[str], limits: Limits, **popen) -> Worker:
+def alone(command: list[str], limits: SandboxLimits, **popen) -> Worker:
     """A worker in a process of its own. Raises Unavailable when Python does not start."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **popen)
     ours, theirs = socket.socketpair()

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import asdict
 
-from quizzes.grading.sandbox.limits import Limits
+from quizzes.grading.sandbox.limits import SandboxLimits
 from quizzes.grading.sandbox.memory_group import MemoryGroup
 from quizzes.grading.sandbox.watched_process import CRASHED, EXITED, MALFORMED, MEMORY, Died, Watched
 
@@ -41,7 +41,7 @@ class Unavailable(RuntimeError):
 class Worker:
     """One worker and the conversation with it. Every question has an unguessable number that the answer repeats."""
 
-    def __init__(self, watched: Watched, limits: Limits, end: Callable[[bool], int | None], number: int = 0):
+    def __init__(self, watched: Watched, limits: SandboxLimits, end: Callable[[bool], int | None], number: int = 0):
         self.watched, self.limits, self._end, self.number = watched, limits, end, number
 
     def renew(self) -> None:
@@ -151,7 +151,7 @@ class Warm:
         """Whether it can fork yet another worker."""
         return self.process.poll() is None
 
-    def start(self, limits: Limits) -> Worker:
+    def start(self, limits: SandboxLimits) -> Worker:
         """A fresh worker. Raises Unavailable when the warm process has ended or the fork cannot be confined."""
         worker = self._ready(self.ahead.pop() if self.ahead else self._begin(limits))
         if worker.limits != limits:
@@ -172,7 +172,7 @@ class Warm:
             raise Unavailable(f"a submission cannot be confined: {death.detail or death.status}") from death
         return worker
 
-    def _begin(self, limits: Limits) -> Worker:
+    def _begin(self, limits: SandboxLimits) -> Worker:
         """Ask for a worker, and do not wait for it."""
         ours, theirs = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)

@@ -141,14 +141,14 @@ def test_the_held_out_loss_has_fixed_masks(model, monkeypatch):
 
 def test_the_teacher_is_trained_once_and_kept(tiny_encoder, monkeypatch):
     said = []
-    masked_language.prepare(said.append)
+    masked_language.KEPT.prepare(said.append)
     assert [line.split(":")[1].split(",")[0].strip() for line in said] == ["training", "ready"]
     monkeypatch.setattr(masked_language, "_train_teacher", lambda *_: pytest.fail("trained again"))
     first, again = masked_language.teacher(), masked_language.teacher()
     assert torch.equal(first.transform.weight, again.transform.weight)
     assert not first.training
     assert not any(parameter.requires_grad for parameter in first.parameters())
-    masked_language.prepare(said.append)
+    masked_language.KEPT.prepare(said.append)
     assert len(said) == 3
     assert len(masked_language.teacher_sha256()) == 64
 

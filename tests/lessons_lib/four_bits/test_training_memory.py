@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lessons_lib.four_bits import lora, training_memory
-from lessons_lib.four_bits.training_memory import BF16, FP32, Shape
+from lessons_lib.four_bits.training_memory import BF16, FP32, ModelShape
 from lessons_lib.tasks import headlines
 from lessons_lib.training import loop
 
@@ -45,7 +45,7 @@ def test_every_part_is_what_is_counted_within_15_percent(method, checkpointing, 
     monkeypatch.setattr(loop, "fast_bfloat16", lambda *_: compute == BF16)
     counted = training_memory.count(tiny(method, checkpointing), batch())
     parts = training_memory.computed(
-        Shape.of(CONFIG), method, ROWS, batch()["input_ids"].shape[1], WRITTEN, 4, checkpointing, compute
+        ModelShape.of(CONFIG), method, ROWS, batch()["input_ids"].shape[1], WRITTEN, 4, checkpointing, compute
     )
     assert set(parts) == {*counted, "peak"}
     for name, size in counted.items():
@@ -55,7 +55,7 @@ def test_every_part_is_what_is_counted_within_15_percent(method, checkpointing, 
 
 
 def parts_of(method, **settings):
-    return training_memory.computed(Shape.of(CONFIG), method, 4, 50, 10, **settings)
+    return training_memory.computed(ModelShape.of(CONFIG), method, 4, 50, 10, **settings)
 
 
 def test_each_switch_changes_its_own_part():
@@ -95,7 +95,7 @@ def test_the_peak_takes_the_larger_of_gradients_and_what_is_kept():
 def test_what_cannot_be_computed_is_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         training_memory.computed(
-            **({"shape": Shape.of(CONFIG), "method": "lora", "rows": 4, "length": 50, "written": 10} | settings)
+            **({"shape": ModelShape.of(CONFIG), "method": "lora", "rows": 4, "length": 50, "written": 10} | settings)
         )
 
 
@@ -115,7 +115,7 @@ def test_checkpointing_changes_no_gradient(monkeypatch):
 @pytest.mark.parametrize("method", lora.METHODS)
 def test_the_language_model_in_a_fresh_process_takes_what_was_computed_within_15_percent(method, checkpointing):
     compute = BF16 if loop.fast_bfloat16() else FP32
-    shape = Shape(576, 192, 1536, 30, 9, 49152)
+    shape = ModelShape(576, 192, 1536, 30, 9, 49152)
     parts = training_memory.computed(
         shape, method, 4, headlines.prompt_tokens() + WRITTEN, WRITTEN, 4, checkpointing, compute
     )

@@ -84,7 +84,7 @@ def test_a_classifier_from_scratch_has_the_shape_and_none_of_the_weights():
         ours["encoder.embeddings.word_embeddings.weight"], whole["encoder.embeddings.word_embeddings.weight"]
     )
     assert all(weight.requires_grad for weight in fresh.parameters())
-    assert torch.equal(ours["head.weight"], grid.from_scratch(made, seed=0).head.weight)
+    assert torch.equal(ours["head.weight"], made.compressor.from_scratch(made.model, seed=0).head.weight)
 
 
 def test_all_learn_for_equally_many_steps_and_whatever_learns_has_three_seeds(table):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lessons_lib.four_bits import lora, training_memory
-from lessons_lib.four_bits.training_memory import BF16, FP32, Shape
+from lessons_lib.four_bits.training_memory import BF16, FP32, ModelShape
 from lessons_lib.measure import intervals
 from lessons_lib.studies import qlora as grid
 from lessons_lib.tasks import headlines, language_model
@@ -64,7 +64,7 @@ def test_figures_of_the_table_are_those_of_its_rows(table):
 
 
 def test_the_memory_of_every_method_was_as_computed_within_15_percent(table):
-    shape = Shape.of(language_model.language_model().config)
+    shape = ModelShape.of(language_model.language_model().config)
     length = headlines.prompt_tokens() + headlines.HEADLINE_TOKENS
     for method in lora.METHODS:
         first, *others = grid.rows(table, method)

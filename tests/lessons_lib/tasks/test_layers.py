@@ -49,3 +49,14 @@ def test_attention_is_written_out_inside_and_as_it_was_after_an_error_too():
         assert model["encoder"].config._attn_implementation == "eager"
         raise KeyError
     assert model["encoder"].config._attn_implementation == "sdpa"
+
+
+def test_evaluating_puts_every_module_back_in_its_own_mode():
+    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(2, 2)))
+    model.train()
+    model[1].eval()
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(RuntimeError, match="half way"), layers.evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise RuntimeError("half way")
+    assert [module.training for module in model.modules()] == modes

@@ -28,14 +28,14 @@ def test_all_that_shapes_the_teacher_is_declared(tiny, monkeypatch):
 
 def test_the_teacher_is_trained_once_and_kept(tiny, monkeypatch):
     said = []
-    translation.prepare(said.append)
+    translation.KEPT.prepare(said.append)
     assert [line.split(",")[0] for line in said] == ["translator: training", "translator: ready"]
     monkeypatch.setattr(translation, "_train_teacher", lambda *_: pytest.fail("trained again"))
     first, again = translation.teacher(), translation.teacher()
     assert torch.equal(first.head.weight, again.head.weight)
     assert not first.training
     assert not any(parameter.requires_grad for parameter in first.parameters())
-    translation.prepare(said.append)
+    translation.KEPT.prepare(said.append)
     assert said[-1] == "translator: ready"
     assert len(said) == 3
 

@@ -35,7 +35,7 @@ def syllabus(tmp_path, monkeypatch):
     monkeypatch.setattr(standing, "SYLLABUS", path)
 
 
-def of(name: str) -> claims_report.Standing:
+def of(name: str) -> claims_report.ClaimStanding:
     return next(item for item in claims_report.standings() if item.id == name)
 
 
@@ -117,11 +117,11 @@ def test_the_page_stands_alone_and_says_in_words_what_it_shows():
 
 
 def test_verdicts_of_two_lessons_stand_together():
-    findings = [claims_report.Finding("00", "a", word, "b", "2026-01-01") for word in ("yes", "no", "yes")]
-    both = claims_report.Standing("x", "y", (), tuple(findings), (), "")
+    findings = [claims_report.ClaimFinding("00", "a", word, "b", "2026-01-01") for word in ("yes", "no", "yes")]
+    both = claims_report.ClaimStanding("x", "y", (), tuple(findings), (), "")
     assert (both.verdict, both.kind) == ("yes, no", "partly")
     kinds = {
-        word: claims_report.Standing("x", "y", (), (finding,), (), "").kind
+        word: claims_report.ClaimStanding("x", "y", (), (finding,), (), "").kind
         for word, finding in zip(("yes", "no"), findings, strict=False)
     }
     assert kinds == {"yes": "right", "no": "wrong"}

@@ -11,7 +11,7 @@ from quizzes.models import tasks
 
 TOPICS = HandIn("topics_model", "topics", 6, 1, "", (Tier("gold", 700_000, 0.9, 1.0), Tier("bronze", 10**6, 0.5, 0.5)))
 TRANSLATOR = replace(TOPICS, task="translator", tiers=(Tier("gold", 10**6, -1.0, 1.0),))
-FOUND = hand_ins.Measured(600_000, 0.9, 0.8, 1.0, 1.0, 0.9, 100.0)
+FOUND = hand_ins.MeasuredModel(600_000, 0.9, 0.8, 1.0, 1.0, 0.9, 100.0)
 
 
 @pytest.mark.parametrize("number", lessons.numbers())

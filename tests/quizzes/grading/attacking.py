@@ -2,14 +2,14 @@
 
 from quizzes.grading.intake.submission import parse
 from quizzes.grading.judging.grader import Grader, Judgement
-from quizzes.grading.sandbox.bubblewrap import Limits
+from quizzes.grading.sandbox.limits import SandboxLimits
 from tests.quizzes.grading.class_of_tests import cell, data, lesson_of
 from tests.quizzes.grading.naive import IMPORTS
 
-LIMITS = Limits(cpu_seconds=1, wall_seconds=30, memory_bytes=400 * 2**20)
+LIMITS = SandboxLimits(cpu_seconds=1, wall_seconds=30, memory_bytes=400 * 2**20)
 
 
-def judged(bodies: dict[str, str], sandbox, limits: Limits = LIMITS) -> dict[str, Judgement]:
+def judged(bodies: dict[str, str], sandbox, limits: SandboxLimits = LIMITS) -> dict[str, Judgement]:
     """Judgements by exercise; every exercise is to return 2 * x, and has this body."""
     source = "\n".join([IMPORTS, *(f"def {name}(x):\n    {body}" for name, body in bodies.items())])
     grader = Grader(7, sandbox, limits, questions_count=False)

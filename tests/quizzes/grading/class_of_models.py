@@ -47,10 +47,10 @@ def install(monkeypatch, folder: Path) -> None:
     import sys
 
     monkeypatch.delitem(sys.modules, "quizzes.bank.q98_models", raising=False)
-    monkeypatch.setattr(tasks.Topics, "rows", lambda self, seed, texts=None: list(texts or ROWS))
-    monkeypatch.setattr(tasks.Topics, "public_rows", lambda self, seed: ROWS)
-    monkeypatch.setattr(tasks.Topics, "teacher", lambda self, rows: 1.0)
-    monkeypatch.setattr(tasks.Topics, "teacher_sha256", lambda self: "")
+    monkeypatch.setattr(tasks.TopicModels, "rows", lambda self, seed, texts=None: list(texts or ROWS))
+    monkeypatch.setattr(tasks.TopicModels, "public_rows", lambda self, seed: ROWS)
+    monkeypatch.setattr(tasks.TopicModels, "teacher", lambda self, rows: 1.0)
+    monkeypatch.setattr(tasks.TopicModels, "teacher_sha256", lambda self: "")
     tasks.public.cache_clear()
 
 

@@ -2,9 +2,9 @@
 
 import time
 
-from quizzes.grading.sandbox.bubblewrap import Limits
+from quizzes.grading.sandbox.limits import SandboxLimits
 from quizzes.inside import recipes, wire
-from quizzes.inside.code_worker import Worker
+from quizzes.inside.code_worker import LearnerNamespace
 
 
 class InProcess:
@@ -13,9 +13,9 @@ class InProcess:
     def __init__(self, seconds: float = 0.0):
         self.seconds = seconds
 
-    def start(self, limits: Limits) -> "Talk":
+    def start(self, limits: SandboxLimits) -> "Talk":
         """A worker that is ready to be asked."""
-        return Talk(Worker(recipes, wire, limits.answer_bytes), self.seconds)
+        return Talk(LearnerNamespace(recipes, wire, limits.answer_bytes), self.seconds)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -24,7 +24,7 @@ class InProcess:
 class Talk:
     """The conversation with it."""
 
-    def __init__(self, worker: Worker, seconds: float):
+    def __init__(self, worker: LearnerNamespace, seconds: float):
         self.worker, self.seconds = worker, seconds
 
     def renew(self) -> None:

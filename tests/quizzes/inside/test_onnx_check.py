@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from quizzes.inside import onnx_check
-from quizzes.inside.onnx_check import Refused
+from quizzes.inside.onnx_check import ModelRefused
 from tests.quizzes import onnx_models
 
 FAULTS = {
@@ -46,7 +46,7 @@ def test_a_plain_classifier_is_taken():
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_is_found_and_said(fault):
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(ModelRefused) as refusal:
         onnx_check.topics(onnx_models.bad(fault))
     assert FAULTS[fault] in str(refusal.value)
 
@@ -80,7 +80,7 @@ def test_packed_codes_have_the_bytes_that_they_need(kind, size):
     made.opset_import[0].version, made.ir_version = 21, 10
     onnx_check.topics(made.SerializeToString())
     made.graph.initializer[-1].raw_data += b"\0"
-    with pytest.raises(Refused, match="bytes for 'codes'"):
+    with pytest.raises(ModelRefused, match="bytes for 'codes'"):
         onnx_check.topics(made.SerializeToString())
 
 
@@ -124,7 +124,7 @@ def renamed(ports, old: str, new: str, nodes):
     ],
 )
 def test_a_decoder_takes_only_what_its_encoder_gives(part, change, words):
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(ModelRefused) as refusal:
         onnx_check.translator(*files(**{part: change}))
     assert words.replace("'piece' or an output", "each `piece` or an output of the encoder") in str(refusal.value)
 
@@ -133,7 +133,7 @@ def test_names_that_somebody_chose_are_shown_short_and_plain():
     made = onnx_models.classifier()
     made.graph.node[0].op_type = "<script>\n" + 500 * "x"
     made.graph.node[0].domain = "mine"
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(ModelRefused) as refusal:
         onnx_check.topics(made.SerializeToString())
     assert "\n" not in str(refusal.value)
     assert len(str(refusal.value)) < 300
@@ -155,6 +155,6 @@ SMALL = onnx_models.model(
     )
 )
 def test_malformed_files_are_taken_or_refused_and_nothing_else(data):
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(ModelRefused):
         onnx_check.topics(data)
         assert onnx.load_model_from_string(data).graph.node

@@ -23,7 +23,7 @@ UNUSABLE = {
 
 
 def topics(data: bytes):
-    return onnx_run.Topics([data], TOPICS.settings())
+    return onnx_run.TopicRunner([data], TOPICS.settings())
 
 
 def test_rows_come_back_in_their_order_whatever_their_length():
@@ -53,7 +53,7 @@ def test_odd_outputs_are_refused(fault):
 def test_a_translator_writes_word_by_word_and_stops():
     words = {"seven": "sept", "nineteen": "dix", "weeks": "-neuf"}
     files = [part.SerializeToString() for part in onnx_models.translator(words)]
-    model = onnx_run.Translator(files, TRANSLATOR.settings())
+    model = onnx_run.TranslatorRunner(files, TRANSLATOR.settings())
     english, french = phrase_pairs.vocabularies()
     written = model.run({"source": english.encode(["seven", "nineteen weeks", "seven seven"]).numpy()})["written"]
     assert written.dtype == numpy.int64 and written.shape == (3, decoding.MAX_NEW)
@@ -68,7 +68,7 @@ def test_a_state_that_grows_without_end_is_stopped():
     node.attribute.add(name="axis", i=0, type=2)
     decoder.graph.node[0].input[1] = "first"
     decoder.graph.initializer[1].name = "first"
-    model = onnx_run.Translator([part.SerializeToString() for part in (encoder, decoder)], TRANSLATOR.settings())
+    model = onnx_run.TranslatorRunner([part.SerializeToString() for part in (encoder, decoder)], TRANSLATOR.settings())
     with pytest.raises(Unusable, match="the state grew beyond 64 MB"):
         model.run({"source": numpy.array([[1, 3, 3, 2]])})
 

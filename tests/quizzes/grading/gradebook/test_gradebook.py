@@ -9,7 +9,7 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.schema import CreateTable
 
 from quizzes import lesson
-from quizzes.exercises.hand_ins import Measured
+from quizzes.exercises.hand_ins import MeasuredModel
 from quizzes.grading.gradebook import class_file as classfile
 from quizzes.grading.gradebook.class_file import ClassFile, ClassFileError, Late, Person, Rule
 from quizzes.grading.gradebook.gradebook import FILE, Gradebook, GradebookError
@@ -325,7 +325,7 @@ def test_of_one_person_under_two_names_the_latest_that_could_be_graded_counts(bo
 
 
 def test_the_leaderboard_calls_people_as_the_class_file_does(book):
-    name, measured = next(iter(lesson("18").hand_ins)), Measured(500, 0.9, 0.8, 0.95, 0.9, 1.0, 100.0)
+    name, measured = next(iter(lesson("18").hand_ins)), MeasuredModel(500, 0.9, 0.8, 0.95, 0.9, 1.0, 100.0)
     for student, id in (("leeann_4711", "4711"), ("Bob", "")):
         entry = book.open(student, "18", "x", "0" * 64, True, canvas_id=id)
         book.add(entry, verdict_of(Judgement("exercise", name, 4.0, 4.0, "gold", measured=measured)))

@@ -11,7 +11,8 @@ from quizzes.grading.judging import folder
 from quizzes.grading.judging.cluster import Cluster
 from quizzes.grading.judging.grader import Grader
 from quizzes.grading.judging.schedule import Here, Processes
-from quizzes.grading.sandbox.bubblewrap import Bubblewrap, Limits
+from quizzes.grading.sandbox.bubblewrap import Bubblewrap
+from quizzes.grading.sandbox.limits import SandboxLimits
 from tests.quizzes.grading import generated
 
 pytestmark = pytest.mark.needs("bwrap")
@@ -74,7 +75,7 @@ def assert_as_generated(rows: dict[str, tuple[float, str]]) -> None:
 def test_forty_of_all_kinds(tmp_path, walls):
     submissions, peak = generated.make(tmp_path / "class", 40), Peak()
     assert {generated.kind(number) for number in range(40)} == set(WORDS)
-    limits = Limits(cpu_seconds=1, memory_bytes=400 * MEGABYTE)
+    limits = SandboxLimits(cpu_seconds=1, memory_bytes=400 * MEGABYTE)
     rows = graded(submissions, tmp_path / "out", Here(Grader(SEED, walls, limits)), peak)
     assert len(rows) == 40
     assert_as_generated(rows)
@@ -100,7 +101,7 @@ def test_a_thousand_in_three_minutes_and_three_gigabytes(tmp_path, capsys):
 def test_the_same_grades_with_one_worker_with_two_and_on_a_cluster(tmp_path):
     from distributed import LocalCluster
 
-    submissions, limits = generated.make(tmp_path / "class", 200), Limits(cpu_seconds=2)
+    submissions, limits = generated.make(tmp_path / "class", 200), SandboxLimits(cpu_seconds=2)
     one = graded(submissions, tmp_path / "one", Here(Grader(SEED, Bubblewrap(), limits)))
     assert_as_generated(one)
     assert graded(submissions, tmp_path / "two", Processes(Grader(SEED, Bubblewrap(), limits), 2)) == one

@@ -17,14 +17,14 @@ from quizzes.grading.judging import folder
 from quizzes.grading.judging.grader import Grader
 from quizzes.grading.reports.leaderboard import boards
 from quizzes.grading.reports.publish import publish
-from quizzes.grading.sandbox.bubblewrap import Limits
+from quizzes.grading.sandbox.limits import SandboxLimits
 from quizzes.models import tasks
 from tests.quizzes import onnx_models
 from tests.quizzes.grading.class_of_models import LESSON, RIGHT, ROWS, good, install, student
 from tests.quizzes.grading.class_of_tests import data, write
 
 run = CliRunner()
-LIMITS = Limits(cpu_seconds=0.2, wall_seconds=4)
+LIMITS = SandboxLimits(cpu_seconds=0.2, wall_seconds=4)
 
 
 @pytest.fixture(autouse=True)
@@ -228,7 +228,7 @@ def test_the_feedback_page_shows_tier_bytes_quality_and_throughput(published):
 def test_what_a_model_says_of_hidden_data_is_not_shown(plain, tmp_path, monkeypatch):
     student(tmp_path / "class", "ann", onnx_models.bad("small_vocabulary_for_rare_words"))
     monkeypatch.setattr(
-        tasks.Topics,
+        tasks.TopicModels,
         "sample",
         lambda self: {name: onnx_models.numpy.ones((2, 3), int) for name in ("input_ids", "attention_mask")},
     )

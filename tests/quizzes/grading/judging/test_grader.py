@@ -4,7 +4,7 @@ import pytest
 
 from quizzes.grading.intake.submission import parse
 from quizzes.grading.judging.grader import Grader, status_of
-from quizzes.grading.sandbox.bubblewrap import Limits
+from quizzes.grading.sandbox.limits import SandboxLimits
 from tests.quizzes.grading.class_of_tests import cell, data, lesson_of
 
 NAMES = (
@@ -52,7 +52,7 @@ CELLS = (
 @pytest.fixture(scope="module")
 def found(plain):
     submission = parse(data(*CELLS))
-    grader = Grader(5, plain, Limits(cpu_seconds=20))
+    grader = Grader(5, plain, SandboxLimits(cpu_seconds=20))
     return {item.item: item for item in grader.judge(submission, lesson_of(*NAMES))}
 
 
@@ -96,7 +96,7 @@ def test_an_exercise_that_raises_takes_no_points_from_the_next(plain, damage, ho
     shared = "import threading\nimport torch\nclass Shared:\n    lock = threading.Lock()"
     hurting = f"def hurting(x):\n    {damage}\n    raise ValueError"
     submission = parse(data(shared, cell(hurting), cell(f"def honest(x):\n    {honest}")))
-    judged = Grader(5, plain, Limits(cpu_seconds=1)).judge(submission, lesson_of("hurting", "honest"))
+    judged = Grader(5, plain, SandboxLimits(cpu_seconds=1)).judge(submission, lesson_of("hurting", "honest"))
     found = {item.item: (item.status, item.points) for item in judged}
     assert found["hurting"] == ("raised", 0)
     assert found["honest"] == ("passed", 2)

@@ -8,20 +8,21 @@ from dataclasses import replace
 import numpy
 import pytest
 import safetensors.numpy
-from tests.quizzes.test_onnx_check import FAULTS
 
 from lessons_lib.tasks import decoding, phrase_pairs
 from quizzes.exercises.hand_ins import HandIn, Tier
 from quizzes.grading.intake.submission import Submission
 from quizzes.grading.judging.model_judge import ModelJudge
-from quizzes.grading.sandbox.bubblewrap import Limits, Plain
+from quizzes.grading.sandbox.bubblewrap import Plain
+from quizzes.grading.sandbox.limits import SandboxLimits
 from quizzes.inside import onnx_run
 from quizzes.models import tasks
 from quizzes.models.held_out import Pair, Sentence
 from tests.quizzes import onnx_models
 from tests.quizzes.grading import naive
+from tests.quizzes.inside.test_onnx_check import FAULTS
 
-LIMITS = Limits(cpu_seconds=0.1, wall_seconds=2, memory_bytes=300 * 2**20)  # twelve times as much, twice as much
+LIMITS = SandboxLimits(cpu_seconds=0.1, wall_seconds=2, memory_bytes=300 * 2**20)  # twelve times as much, twice as much
 TEXTS = {
     "The striker scored twice in the final match.": 3,
     "Shares fell sharply on the stock market.": 0,
@@ -38,16 +39,16 @@ TRANSLATOR = HandIn("translator_model", "translator", 4, 1, "", (Tier("gold", 10
 def few_rows(monkeypatch, tmp_path):
     """A few rows to judge on, and teachers that are not asked."""
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tasks.Topics, "rows", lambda self, seed, texts=None: list(texts or ROWS))
-    monkeypatch.setattr(tasks.Translator, "rows", lambda self, seed, texts=None: PAIRS)
-    for task, quality in ((tasks.Topics, 1.0), (tasks.Translator, 50.0)):
+    monkeypatch.setattr(tasks.TopicModels, "rows", lambda self, seed, texts=None: list(texts or ROWS))
+    monkeypatch.setattr(tasks.TranslatorModels, "rows", lambda self, seed, texts=None: PAIRS)
+    for task, quality in ((tasks.TopicModels, 1.0), (tasks.TranslatorModels, 50.0)):
         monkeypatch.setattr(task, "teacher", lambda self, rows, quality=quality: quality)
         monkeypatch.setattr(task, "teacher_sha256", lambda self: "")
 
 
 def handed(**models) -> Submission:
     """A submission with these files."""
-    files = tasks.Topics.files + tasks.Translator.files
+    files = tasks.TopicModels.files + tasks.TranslatorModels.files
     names = dict(zip(("topics", "encoder", "decoder"), files, strict=True))
     found = {
         names[name]: data if isinstance(data, bytes | str) else data.SerializeToString()
@@ -56,7 +57,7 @@ def handed(**models) -> Submission:
     return Submission("0" * 64).with_models(found)
 
 
-def judged(sandbox, hand_in: HandIn = TOPICS, limits: Limits = LIMITS, **models):
+def judged(sandbox, hand_in: HandIn = TOPICS, limits: SandboxLimits = LIMITS, **models):
     return ModelJudge(7, sandbox, limits).judge(hand_in, handed(**models))
 
 
@@ -138,7 +139,7 @@ def test_an_oversized_or_unreadable_file_is_refused_before_it_is_sent(walls):
 )
 def test_what_fails_when_it_runs_says_so(walls, monkeypatch, fault, status, words):
     monkeypatch.setattr(
-        tasks.Topics,
+        tasks.TopicModels,
         "sample",
         lambda self: {name: numpy.ones((2, 3), numpy.int64) for name in ("input_ids", "attention_mask")},
     )
@@ -267,7 +268,7 @@ def test_no_label_and_no_text_ever_goes_in():
             (ModelJudge(7, Says(OPENED, OPENED, OPENED), LIMITS, tuple(rows)), TOPICS),
             (ModelJudge(7, Says(OPENED, OPENED, OPENED), LIMITS), TRANSLATOR),
         ):
-            tasks.Translator.rows = lambda self, seed, texts=None, french=french: [Pair("seven", french)]
+            tasks.TranslatorModels.rows = lambda self, seed, texts=None, french=french: [Pair("seven", french)]
             judge.judge(hand_in, handed(topics=b"x", encoder=b"x", decoder=b"x"))
             sent.append(judge.sandbox.asked)
     assert sent[0] == sent[2] and sent[1] == sent[3]
@@ -278,7 +279,7 @@ def test_no_label_and_no_text_ever_goes_in():
 
 def test_the_same_seed_draws_the_same_rows_and_hand_ins_share_them(walls, monkeypatch):
     drawn = []
-    monkeypatch.setattr(tasks.Topics, "rows", lambda self, seed, texts=None: drawn.append(seed) or ROWS)
+    monkeypatch.setattr(tasks.TopicModels, "rows", lambda self, seed, texts=None: drawn.append(seed) or ROWS)
     judge = ModelJudge(7, walls, LIMITS)
     for _ in range(2):
         judge.judge(TOPICS, handed(topics=onnx_models.knows(TEXTS)))

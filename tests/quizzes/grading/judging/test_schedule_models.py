@@ -6,7 +6,8 @@ from quizzes.grading.gradebook.gradebook import Gradebook
 from quizzes.grading.judging import folder
 from quizzes.grading.judging.grader import Grader
 from quizzes.grading.judging.schedule import Processes
-from quizzes.grading.sandbox.bubblewrap import Bubblewrap, Limits
+from quizzes.grading.sandbox.bubblewrap import Bubblewrap
+from quizzes.grading.sandbox.limits import SandboxLimits
 from tests.quizzes import onnx_models
 from tests.quizzes.grading.class_of_models import ROWS, good
 from tests.quizzes.grading.class_of_tests import write
@@ -24,7 +25,7 @@ def test_two_processes_give_the_verdicts_of_one(tmp_path):
     found = []
     for workers in (1, 2):
         gradebook = Gradebook.in_folder(tmp_path / f"out{workers}")
-        grader = Grader(5, Bubblewrap(), Limits(), questions_count=False, texts=rows)
+        grader = Grader(5, Bubblewrap(), SandboxLimits(), questions_count=False, texts=rows)
         folder.grade(tmp_path / "class", gradebook, grader, schedule=Processes(grader, workers))
         found.append(
             {

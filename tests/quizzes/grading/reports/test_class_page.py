@@ -1,15 +1,15 @@
 """What a person must look at: the report lists it, and nothing that is usual."""
 
 import pytest
-from tests.quizzes.grading.test_feedback import Page
 
 from quizzes import lesson
-from quizzes.exercises.hand_ins import Measured
+from quizzes.exercises.hand_ins import MeasuredModel
 from quizzes.grading.gradebook.gradebook import Gradebook
 from quizzes.grading.judging.grader import Judgement
 from quizzes.grading.judging.schedule import FAULT, LOST
 from quizzes.grading.reports import class_page, publish
 from tests.quizzes.grading.graded_class import LESSON, answered, ended, hand_in, judged, right
+from tests.quizzes.grading.reports.test_feedback import Page
 
 FIRST, SECOND, *_ = lesson(LESSON).exercises
 HEADING = "Graded in part, to be looked at"
@@ -32,7 +32,7 @@ def test_what_is_usual_is_not_listed(book):
     hand_in(book, "Ann", [right(FIRST)])
     hand_in(book, "Bob", [judged(FIRST, lambda *arguments: arguments[0].nothing), judged(SECOND, lambda *_: None)])
     hand_in(book, "Cyd", [])
-    measured = Measured(600_000, 0.9, 0.8, 1.0, 1.0, 0.9, 100.0)
+    measured = MeasuredModel(600_000, 0.9, 0.8, 1.0, 1.0, 0.9, 100.0)
     for student, tier in (("Dee", "gold"), ("Eve", "no tier")):
         entry = hand_in(book, student, [Judgement("exercise", FIRST, 1.0, 1.0, tier, measured=measured)])
         assert entry.status == f"graded; {FIRST} {tier}"

@@ -73,7 +73,7 @@ FORGERIES = {
     "gives_a_knot": ("knot = []; knot.append(knot); return knot", None, "raised"),
     "raises_a_trap": ("raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})", None, "raised"),
     "exits_politely": ("sys.exit(0)", None, "exited"),
-    "imports_the_answer": ("from lessons_lib import affine; return affine.twice(x)", None, "raised"),
+    "imports_the_answer": ("from lessons_lib.arithmetic import affine; return affine.twice(x)", None, "raised"),
     "imports_a_package": ("import sacrebleu; return sacrebleu.corpus_bleu(x)", None, "raised"),
     "finds_the_recipes": ("from quizzes.inside.recipes import flatten; return flatten(2 * x)['value']", None, "passed"),
     "replies_for_the_worker": (
@@ -138,7 +138,7 @@ def test_a_package_that_is_not_there_says_why(found):
 
 def test_the_library_does_have_the_answers():
     # Which is why importing it gives a placeholder.
-    body = "from lessons_lib import distillation; return distillation.soften(x, 1.0) * 0 + 2 * x"
+    body = "from lessons_lib.distillation import losses; return losses.soften(x, 1.0) * 0 + 2 * x"
     assert naive.beaten(body) == "passed"
 
 
