@@ -32,7 +32,7 @@ def _session(data: bytes) -> onnxruntime.InferenceSession:
 
 
 class TopicRunner:
-    """A classifier, opened. Raises onnx_check.Refused for a file that may not be run; onnxruntime raises others."""
+    """A classifier, opened. Raises ModelRefused for a file that may not be run; onnxruntime raises others."""
 
     def __init__(self, files: list[bytes], settings: dict):
         """settings: topics, how many logits there are; batch, how many rows the model is given at once."""
