@@ -53,16 +53,16 @@ def run(site: Site, only: list[str], report=print) -> None:
         raise Failed(f"no lesson {', '.join(sorted(unknown))} is ready; ready are {', '.join(n[:2] for n in ready)}")
     chosen = [site.notebooks / f"{name}.ipynb" for name in ready if not only or name[:2] in only]
     _fresh(site.executed)
-    found = execute.execute_all(chosen, site.executed, report)
-    (site.executed / "run.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    record = execute.execute_all(chosen, site.executed, report)
+    (site.executed / "run.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def write(site: Site) -> Path:
     """Make the folder that Sphinx reads: the pages of docs/, the lessons as pages, and what is generated from data."""
-    kept = site.executed / "run.json"
-    if not kept.exists():
+    run_file = site.executed / "run.json"
+    if not run_file.exists():
         raise Failed("no lesson has run yet; leave --again out")
-    ran, source = json.loads(kept.read_text(encoding="utf-8")), _fresh(site.folder / "source")
+    ran, source = json.loads(run_file.read_text(encoding="utf-8")), _fresh(site.folder / "source")
     for page in [*DOCS.glob("*.md"), *DOCS.glob("*.png")]:
         shutil.copyfile(page, source / page.name)
     for folder in {page.parent for page in DOCS.glob("*/*.png")}:
@@ -118,10 +118,10 @@ def render(site: Site, source: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"Sphinx warns:\n{done.stderr.strip()}")
-    found = check.faults(site.html)
-    if found:
-        more = [f"and {len(found) - MOST_FAULTS} more"] if len(found) > MOST_FAULTS else []
-        raise Failed("\n".join(["the built site has faults:", *found[:MOST_FAULTS], *more]))
+    faults = check.faults(site.html)
+    if faults:
+        more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+        raise Failed("\n".join(["the built site has faults:", *faults[:MOST_FAULTS], *more]))
 
 
 def _fresh(folder: Path) -> Path:

@@ -41,16 +41,16 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         """Read one element."""
-        found = dict(attrs)
+        attributes = dict(attrs)
         self._inside = tag if tag in ("style", "script") else ""
-        self.anchors |= {found[name] for name in ("id", "name") if found.get(name)}
-        self.loads += [found[name] for place, name in LOADS if place == tag and found.get(name)]
-        self.loads += IN_STYLE.findall(found.get("style") or "")
-        if tag == "a" and found.get("href"):
-            self.links.append(found["href"])
-        if tag == "img" and not (found.get("alt") or "").strip():
-            self.wordless.append((found.get("src") or "")[:80])
-        self.outputs += "cell_output" in (found.get("class") or "").split()
+        self.anchors |= {attributes[name] for name in ("id", "name") if attributes.get(name)}
+        self.loads += [attributes[name] for place, name in LOADS if place == tag and attributes.get(name)]
+        self.loads += IN_STYLE.findall(attributes.get("style") or "")
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes["href"])
+        if tag == "img" and not (attributes.get("alt") or "").strip():
+            self.wordless.append((attributes.get("src") or "")[:80])
+        self.outputs += "cell_output" in (attributes.get("class") or "").split()
 
     def handle_endtag(self, tag):
         """Leave an element."""
@@ -70,20 +70,20 @@ def faults(site: Path) -> list[str]:
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in texts}
     if not pages:
         raise ValueError(f"{site} holds no page; build the site first")
-    found = []
+    problems = []
     for path, page in pages.items():
         name = path.relative_to(site).as_posix()
         targets = [*page.links, *(load for load in page.loads if not _outside(load))]
-        found += [f"{name}: dead link {link}" for link in targets if _dead(link, path, site, pages)]
-        found += [f"{name}: comes from elsewhere: {load}" for load in page.loads if _outside(load)]
-        found += [f"{name}: a picture without alternative text: {image}" for image in page.wordless]
+        problems += [f"{name}: dead link {link}" for link in targets if _dead(link, path, site, pages)]
+        problems += [f"{name}: comes from elsewhere: {load}" for load in page.loads if _outside(load)]
+        problems += [f"{name}: a picture without alternative text: {image}" for image in page.wordless]
         if path.parent == site / "lessons" and not page.outputs:
-            found.append(f"{name}: a lesson without outputs")
+            problems.append(f"{name}: a lesson without outputs")
     for path in sorted([*site.rglob("*.css"), *site.rglob("*.js")]):
         pattern = IN_STYLE if path.suffix == ".css" else IN_SCRIPT
         outside = pattern.findall(path.read_text(encoding="utf-8"))
-        found += [f"{path.relative_to(site).as_posix()}: comes from elsewhere: {load}" for load in outside]
-    return found
+        problems += [f"{path.relative_to(site).as_posix()}: comes from elsewhere: {load}" for load in outside]
+    return problems
 
 
 def _outside(target: str) -> bool:

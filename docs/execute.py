@@ -60,26 +60,26 @@ def execute(source: Path, target: Path) -> float:
     except DeadKernelError:
         raise Failed(f"{source.name}: the kernel died; was there enough memory?") from None
     seconds = time.perf_counter() - begin
-    found = flaws(notebook)
-    if found:
-        raise Failed(f"{source.name}: {'; '.join(found)}")
+    problems = flaws(notebook)
+    if problems:
+        raise Failed(f"{source.name}: {'; '.join(problems)}")
     nbformat.write(notebook, target)
     return seconds
 
 
 def flaws(notebook) -> list[str]:
     """What keeps an executed notebook from becoming a page, as sentences; cells count from 0."""
-    found, shown = [], 0
+    problems, n_outputs = [], 0
     for place, cell in enumerate(notebook.cells):
         if cell.cell_type != "code" or not cell.source.strip():
             continue
-        shown += len(cell.outputs)
+        n_outputs += len(cell.outputs)
         if cell.execution_count is None:
-            found.append(f"cell {place} did not run")
+            problems.append(f"cell {place} did not run")
         if any(output.output_type == "error" for output in cell.outputs):
-            found.append(f"cell {place} raised an error")
-        found += [f"cell {place}: {complaint}" for complaint in complaints(cell.outputs)]
-    return found if shown else [*found, "it shows no output at all"]
+            problems.append(f"cell {place} raised an error")
+        problems += [f"cell {place}: {complaint}" for complaint in complaints(cell.outputs)]
+    return problems if n_outputs else [*problems, "it shows no output at all"]
 
 
 def claims_since(begin: str) -> list[dict]:
@@ -91,8 +91,13 @@ def claims_since(begin: str) -> list[dict]:
     for row in claims.load_all():
         entry = {"id": row.claim.id, "claim": row.claim.claim}
         if row.when >= begin:
-            found = row.measured
-            entry |= {"lesson": row.lesson, "measured": found.measured, "verdict": found.verdict, "why": found.why}
+            measurement = row.measured
+            entry |= {
+                "lesson": row.lesson,
+                "measured": measurement.measured,
+                "verdict": measurement.verdict,
+                "why": measurement.why,
+            }
         else:
             verdict = "open" if row.claim.needs else "not measured"
             where = ", ".join(row.claim.lessons)

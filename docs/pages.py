@@ -42,7 +42,6 @@ ROOMS = (
     "inference",
     "serving",
     "capstone",
-    "language",
     "studies",
 )
 PUNCTUATION = re.compile(r"([\\`*_{}\[\]<>|$#~])")
@@ -118,8 +117,10 @@ def _points(entry: dict) -> str:
 
 def claims(run: dict) -> str:
     """What was measured in this build, claim by claim, and how many agree."""
-    said = [row["verdict"] for row in run["claims"]]
-    counts = ", ".join(f"{said.count(word)} {word}" for word in dict.fromkeys(["yes", "partly", "no", "open", *said]))
+    verdicts = [row["verdict"] for row in run["claims"]]
+    counts = ", ".join(
+        f"{verdicts.count(word)} {word}" for word in dict.fromkeys(["yes", "partly", "no", "open", *verdicts])
+    )
     rows = [
         [
             row["lesson"],
@@ -178,17 +179,17 @@ def rooms(library: Path) -> dict[str, dict[str, str]]:
     """
     names = [name for name in ROOMS if (library / name).is_dir()]
     names += sorted(path.parent.name for path in library.glob("*/__init__.py") if path.parent.name not in names)
-    found = {name: _sentences((library / name).glob("*.py")) for name in names}
-    return found | {"": _sentences(library.glob("[!_]*.py"))}
+    by_room = {name: _sentences((library / name).glob("*.py")) for name in names}
+    return by_room | {"": _sentences(library.glob("[!_]*.py"))}
 
 
 def _sentences(paths: Iterable[Path]) -> dict[str, str]:
     """The first sentence of each module's docstring, by its name; a package's own under ""."""
-    found = {}
+    sentences = {}
     for path in sorted(paths):
-        told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found[path.stem.replace("__init__", "")] = told.partition("\n\n")[0].replace("\n", " ")
-    return found
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        sentences[path.stem.replace("__init__", "")] = docstring.partition("\n\n")[0].replace("\n", " ")
+    return sentences
 
 
 def module_page(package: str, name: str) -> str:
@@ -199,22 +200,24 @@ def module_page(package: str, name: str) -> str:
     )
 
 
-def module_names(found: dict[str, dict[str, str]]) -> list[str]:
+def module_names(by_room: dict[str, dict[str, str]]) -> list[str]:
     """All modules with their rooms, in the order of the rooms."""
-    return [f"{room}.{name}".lstrip(".") for room, modules in found.items() for name in modules if name]
+    return [f"{room}.{name}".lstrip(".") for room, modules in by_room.items() for name in modules if name]
 
 
-def module_map(found: dict[str, dict[str, str]]) -> str:
+def module_map(by_room: dict[str, dict[str, str]]) -> str:
     """The modules as a table for each room, with the links that the navigation is made of."""
     parts = []
-    for room, modules in found.items():
+    for room, modules in by_room.items():
         rows = [
-            [f"[{name}](api/{f'{room}.{name}'.lstrip('.')}.rst)", plain(told)] for name, told in modules.items() if name
+            [f"[{name}](api/{f'{room}.{name}'.lstrip('.')}.rst)", plain(sentence)]
+            for name, sentence in modules.items()
+            if name
         ]
         if rows:
             parts += [f"## {room or 'beside the rooms'}\n", f"{plain(modules.get('', ''))}\n"]
             parts.append(table(["Module", "What it is about"], rows))
-    pages = [f"api/{name}" for name in module_names(found)]
+    pages = [f"api/{name}" for name in module_names(by_room)]
     return "\n".join([*parts, "```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 

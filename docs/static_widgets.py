@@ -23,7 +23,9 @@ def write_out(notebook) -> None:
     states = notebook.metadata.pop("widgets", {}).get(STATES, {}).get("state", {})
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [shown for output in cell.outputs if (shown := _shown(output, states)) is not None]
+            cell.outputs = [
+                text_output for output in cell.outputs if (text_output := _shown(output, states)) is not None
+            ]
 
 
 def _shown(output, states: dict):
@@ -64,8 +66,8 @@ def _leaves(model: str, states: dict) -> list[tuple[str, dict]]:
     if entry["model_name"] not in BOXES:
         return [(entry["model_name"], entry["state"])]
     children = [child.removeprefix("IPY_MODEL_") for child in entry["state"]["children"]]
-    found = [leaf for child in children for leaf in _leaves(child, states)]
-    return [] if any(kind in PROGRESS for kind, _ in found) else found
+    leaves = [leaf for child in children for leaf in _leaves(child, states)]
+    return [] if any(kind in PROGRESS for kind, _ in leaves) else leaves
 
 
 def _row(name: str, labels: list[str], index: int) -> str:

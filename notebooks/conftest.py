@@ -43,9 +43,9 @@ def pytest_runtest_makereport(item, call):
 def pytest_runtest_call(item):
     result = yield
     if isinstance(item, IPyNbCell):
-        found = complaints(item.test_outputs or [])
-        if found:
-            item.raise_cell_error("; ".join(found))
+        problems = complaints(item.test_outputs or [])
+        if problems:
+            item.raise_cell_error("; ".join(problems))
     return result
 
 

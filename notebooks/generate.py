@@ -34,13 +34,13 @@ def lessons() -> list[dict]:
 
 def with_stubs(source: Path) -> list:
     """The cells of a percent script. An empty cell with `exercise="name"` gets the bank's stub of it, and its check."""
-    found = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent").cells
-    for cell in found:
+    cells = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent").cells
+    for cell in cells:
         cell.metadata.pop("lines_to_next_cell", None)  # jupytext's note on the layout of the script
         if "exercise" in cell.metadata:
             exercise = lesson(source.stem[:2]).exercises[cell.metadata["exercise"]]
             cell["source"] = f"{exercise.stub()}\n\nquiz.check({exercise.name})"
-    return found
+    return cells
 
 
 def notebook(source: Path) -> str:
@@ -49,9 +49,9 @@ def notebook(source: Path) -> str:
     for cell, name in zip(cells, cell_ids(cells), strict=True):
         cell["id"] = name
     metadata = {"course": {"lesson": source.stem[:2]}, **KERNEL}
-    made = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
-    nbformat.validate(made)
-    return nbformat.writes(made) + "\n"
+    node = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.validate(node)
+    return nbformat.writes(node) + "\n"
 
 
 def cell_ids(cells: list) -> list[str]:

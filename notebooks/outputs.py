@@ -11,16 +11,16 @@ ALT = re.compile(r"""\balt=(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
 
 def complaints(outputs: list) -> list[str]:
     """What is wrong with a cell's outputs, as sentences."""
-    found = []
+    problems = []
     for output in outputs:
         if output.output_type == "stream":
             if output.name == "stderr":
-                found.append(f"it writes to the error stream: {output.text.strip()}")
+                problems.append(f"it writes to the error stream: {output.text.strip()}")
             elif WARNING.search(output.text):
-                found.append(f"it prints a warning: {output.text.strip()}")
+                problems.append(f"it prints a warning: {output.text.strip()}")
         elif output.output_type in ("display_data", "execute_result"):
-            found += picture_complaints(output.data)
-    return found
+            problems += picture_complaints(output.data)
+    return problems
 
 
 def picture_complaints(data: dict) -> list[str]:

@@ -39,7 +39,7 @@ def lesson(number: str) -> "Lesson":
         raise ValueError(f"there is no quiz for lesson {number!r}; there is one for {', '.join(known)}.")
     importlib.import_module(known[number])
     banks = (exercises.BANKS, questions.BANKS, hand_ins.BANKS)
-    return Lesson(number, *(found.get(known[number], {}) for found in banks))
+    return Lesson(number, *(registry.get(known[number], {}) for registry in banks))
 
 
 class Lesson:

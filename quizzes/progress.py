@@ -24,8 +24,8 @@ def load() -> dict[str, dict[str, float]]:
     """
     path = progress_file()
     try:
-        kept = json.loads(path.read_text())
-        return {lesson: {item: float(points) for item, points in items.items()} for lesson, items in kept.items()}
+        scores = json.loads(path.read_text())
+        return {lesson: {item: float(points) for item, points in items.items()} for lesson, items in scores.items()}
     except FileNotFoundError:
         return {}
     except (ValueError, AttributeError, TypeError):
@@ -35,12 +35,12 @@ def load() -> dict[str, dict[str, float]]:
 
 def record(lesson: str, item: str, points: float) -> None:
     """Keep the best points for an exercise or question. The file is replaced whole, so it is never half written."""
-    kept = load()
-    earned = kept.setdefault(lesson, {})
+    scores = load()
+    earned = scores.setdefault(lesson, {})
     if points <= earned.get(item, -1.0):
         return
     earned[item] = points
-    atomic.write_text(progress_file(), json.dumps(kept, indent=1, sort_keys=True))
+    atomic.write_text(progress_file(), json.dumps(scores, indent=1, sort_keys=True))
 
 
 def earned(lesson: str) -> dict[str, float]:

@@ -57,6 +57,7 @@ NOT_NAMES = {
     "new",
     "old",
 }
+MOMENTS = {"found", "made", "said", "told", "shown", "kept"}
 TWO_NAMES = [{"fourbit", "linear4bit", "four_bits"}, {"progress", "bars"}, {"onnx_check", "onnx_checker"}]
 # Named in requirements.txt because they are run, not imported.
 RUN_ONLY = {"jupyterlab", "ipykernel", "ruff", "pytest-xdist", "onnxscript"}
@@ -242,6 +243,20 @@ def test_a_module_is_called_what_the_field_calls_it(path):
     assert not words & NOT_NAMES, f"{sorted(words & NOT_NAMES)}: a mood or a pun; use the field's own word"
     first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
     assert first[:1].isupper() or first[:1] in "`", f"{name_of(path)}: say in the first line what one finds here"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path not in BANK], ids=name_of)
+def test_a_variable_says_the_thing_and_not_the_moment(path):
+    """A database column or a dataclass field may bear such a name; a variable or a parameter may not."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    fields = {id(node.target) for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}
+    names = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in fields
+    }
+    names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    assert not names & MOMENTS, f"{name_of(path)}: {sorted(names & MOMENTS)} say when, not what"
 
 
 def test_nothing_has_two_names():

@@ -73,8 +73,8 @@ class Format:
 
 
 FORMATS = {
-    made.name: made
-    for made in (
+    float_format.name: float_format
+    for float_format in (
         Format("FP32", 8, 23),
         Format("TF32", 8, 10),  # inside NVIDIA's matrix units; in memory it takes 32 bits
         Format("FP16", 5, 10),

@@ -133,8 +133,8 @@ class ClassifierCompressor(Compressor):
 
     def heads(self, model: nn.Module, options: Options) -> nn.Module:
         """A copy with the heads that matter most."""
-        kept = strongest(self.scores(model, "heads"), "heads", options.heads)
-        return heads.prune_heads(model, [one.tolist() for one in kept])
+        positions = strongest(self.scores(model, "heads"), "heads", options.heads)
+        return heads.prune_heads(model, [one.tolist() for one in positions])
 
     def layers(self, model: nn.Module, options: Options) -> nn.Module:
         """A copy with the layers that options name."""
@@ -168,8 +168,8 @@ class ClassifierCompressor(Compressor):
             torch.manual_seed(seed)
             config = copy.deepcopy(model.encoder.config)
             encoder = type(model.encoder)(config, add_pooling_layer=False)
-            for block, kept in zip(encoder.encoder.layer, getattr(config, heads.FIELD, ()), strict=False):
-                heads.keep(block.attention, kept)
+            for block, head_numbers in zip(encoder.encoder.layer, getattr(config, heads.FIELD, ()), strict=False):
+                heads.keep(block.attention, head_numbers)
             encoder.set_attn_implementation("eager")  # as `trainable` does
             return topic_classifier.TopicClassifier(encoder)
 

@@ -96,11 +96,11 @@ def chain(
 ) -> list[Made]:
     """As `make`, but all that was made on the way: the teacher, and what stands after each of the steps."""
     check(task, steps)
-    made = [start(task)]
-    options = options or made[0].compressor.usual
+    stages = [start(task)]
+    options = options or stages[0].compressor.usual
     for name in steps:
-        made.append((_kept if name in SLOW else step)(name, made[-1], options, seed, progress))
-    return made
+        stages.append((_kept if name in SLOW else step)(name, stages[-1], options, seed, progress))
+    return stages
 
 
 def start(task: str | Task) -> Made:
@@ -110,17 +110,17 @@ def start(task: str | Task) -> Made:
 
 
 def step(
-    name: str, made: Made, options: Options, seed: int = 0, progress: bool = False, folder: Path | None = None
+    name: str, stage: Made, options: Options, seed: int = 0, progress: bool = False, folder: Path | None = None
 ) -> Made:
     """Take one step, anew. folder: where "export" and "int8" write; the others need none."""
-    compressor, steps = made.compressor, (*made.steps, name)
+    compressor, steps = stage.compressor, (*stage.steps, name)
     if name in ON_FILES:
-        path = compressor.export(made.model, folder) if name == "export" else compressor.int8(made.path, folder)
+        path = compressor.export(stage.model, folder) if name == "export" else compressor.int8(stage.path, folder)
         return Made(compressor, steps, compressor.opened(path), path)
     if name == "distil":
-        model = compressor.distil(made.model, options, seed, progress)
+        model = compressor.distil(stage.model, options, seed, progress)
     else:
-        model = getattr(compressor, name)(made.model, options)
+        model = getattr(compressor, name)(stage.model, options)
     return Made(compressor, steps, model.requires_grad_(False).eval())
 
 
@@ -140,13 +140,13 @@ def _shape(compressor: Compressor, steps: Sequence[str], options: Options, seed:
     }
 
 
-def _kept(name: str, made: Made, options: Options, seed: int, progress: bool) -> Made:
+def _kept(name: str, stage: Made, options: Options, seed: int, progress: bool) -> Made:
     """What a slow step makes: from the cache, or taken now and put there."""
-    compressor, steps = made.compressor, (*made.steps, name)
+    compressor, steps = stage.compressor, (*stage.steps, name)
 
     def save(_: None, folder: Path) -> None:
         (folder / FOLDER).mkdir()
-        done = step(name, made, options, seed, progress, folder / FOLDER)
+        done = step(name, stage, options, seed, progress, folder / FOLDER)
         if done.path is None:
             save_model(done.model, str(folder / WEIGHTS))
 
@@ -155,7 +155,7 @@ def _kept(name: str, made: Made, options: Options, seed: int, progress: bool) ->
     if name in ON_FILES:
         path = folder / FOLDER / compressor.file
         return Made(compressor, steps, compressor.opened(path), path)
-    model = copy.deepcopy(made.model)
+    model = copy.deepcopy(stage.model)
     load_model(model, folder / WEIGHTS)
     return Made(compressor, steps, model.requires_grad_(False).eval())
 
@@ -174,17 +174,17 @@ def prepare(report: Callable[[str], None] = print, of: Sequence[str] = ("teacher
         report(f"pipeline, {task} {what}: ready")
 
 
-def question(made: Made, count: int) -> Callable[[], object]:
+def question(stage: Made, count: int) -> Callable[[], object]:
     """A call that has a model answer `count` validation texts as one batch; the translator decodes greedily."""
-    return made.task.question(made.model, count)
+    return stage.task.question(stage.model, count)
 
 
-def hand_in(made: Made, folder: Path | str = ".") -> list[Path]:
+def hand_in(stage: Made, folder: Path | str = ".") -> list[Path]:
     """Copy the ONNX files to a folder under the names under which they are handed in; returns where they lie.
 
     Raises ValueError when the pipeline has no "export".
     """
-    if made.path is None:
+    if stage.path is None:
         raise ValueError("only ONNX files are handed in: end the pipeline with 'export', or with 'int8' after it.")
-    source = made.path if made.path.is_dir() else made.path.parent
-    return [Path(shutil.copy(source / own, Path(folder) / name)) for own, name in made.compressor.hand_in.items()]
+    source = stage.path if stage.path.is_dir() else stage.path.parent
+    return [Path(shutil.copy(source / own, Path(folder) / name)) for own, name in stage.compressor.hand_in.items()]

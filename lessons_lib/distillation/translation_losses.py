@@ -153,6 +153,6 @@ def stage_plan(n_teacher: int, n_student: int, step: int = 2) -> list[list[int]]
     return plan
 
 
-def shallower(model: Translator, kept: list[int], dropout: float) -> Translator:
+def shallower(model: Translator, layer_numbers: list[int], dropout: float) -> Translator:
     """A student of the same width that starts from these layers of encoder and decoder alike."""
-    return keep_layers(model, kept, kept, dropout)
+    return keep_layers(model, layer_numbers, layer_numbers, dropout)

@@ -38,8 +38,8 @@ def call(
             )
         if status:
             # A process that was killed, as when memory runs out, does not say so; a progress bar may be its last line.
-            said = errors.read_text(errors="replace").strip().splitlines() if status > 0 else []
-            why = said[-1] if said else f"it ended without a word, with status {status}"
+            lines = errors.read_text(errors="replace").strip().splitlines() if status > 0 else []
+            why = lines[-1] if lines else f"it ended without a word, with status {status}"
             raise RuntimeError(f"{function.__name__} failed in the fresh process: {why}")
         return json.loads(answer.read_text())
 

@@ -34,10 +34,10 @@ class AssetError(RuntimeError):
 
 def package_folder(name: str) -> Path:
     """Folder of an installed package, found without importing it."""
-    found = importlib.util.find_spec(name)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
         raise AssetError(f"The package {name!r} is not installed. {MEND}")
-    return Path(found.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0])
 
 
 @lru_cache(maxsize=16)

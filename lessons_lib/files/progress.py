@@ -15,18 +15,16 @@ def over(items: Collection[Item], desc: str, unit: str) -> Iterator[Item]:
 
     tqdm is loaded with the bar and not before: a widget costs milliseconds, more than many a call that is timed.
     """
-    begun, shown = time.monotonic(), None
+    begun, bar = time.monotonic(), None
     try:
         for done, item in enumerate(items):
-            if shown is None and time.monotonic() - begun > AFTER_SECONDS:
+            if bar is None and time.monotonic() - begun > AFTER_SECONDS:
                 from tqdm.auto import tqdm
 
-                shown = tqdm(
-                    total=len(items), initial=done, desc=desc, unit=unit, leave=False, mininterval=EVERY_SECONDS
-                )
+                bar = tqdm(total=len(items), initial=done, desc=desc, unit=unit, leave=False, mininterval=EVERY_SECONDS)
             yield item
-            if shown is not None:
-                shown.update()
+            if bar is not None:
+                bar.update()
     finally:
-        if shown is not None:
-            shown.close()
+        if bar is not None:
+            bar.close()

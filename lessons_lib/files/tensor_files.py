@@ -30,16 +30,16 @@ def read(path: Path, format: str, writer: str) -> tuple[dict[str, Tensor], Any]:
     """
     try:
         with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except (SafetensorError, OSError) as error:
         raise FileError(f"{path} cannot be read: {error}. It is missing, cut off or damaged; write it again.") from None
-    if said.get("format") != format:
+    if metadata.get("format") != format:
         raise FileError(
-            f"{path} is {said.get('format', 'an ordinary safetensors file')!r}, not {format!r}, as "
+            f"{path} is {metadata.get('format', 'an ordinary safetensors file')!r}, not {format!r}, as "
             f"`{writer}` writes it."
         )
-    return tensors, json.loads(said["layers"])
+    return tensors, json.loads(metadata["layers"])
 
 
 def check(tensors: dict[str, Tensor], expected: dict[str, Tensor], path: Path, advice: str) -> None:

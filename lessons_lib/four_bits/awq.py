@@ -62,7 +62,7 @@ def awq(weight: Tensor, second: Tensor, size: Tensor, bits: int, group_size: int
         return Scaled(grouped, factors, alpha, groupwise.output_power(weight - read_back, second) / power)
 
     power = groupwise.output_power(weight, second)
-    return min((tried(i / steps) for i in range(steps + 1)), key=lambda made: made.error)
+    return min((tried(i / steps) for i in range(steps + 1)), key=lambda candidate: candidate.error)
 
 
 def dequantize(scaled: Scaled) -> Tensor:

@@ -34,7 +34,7 @@ def bitsandbytes_dequantize(packed: Tensor, state: functional.QuantState) -> Ten
 
 def bitsandbytes_layer(layer: nn.Linear, double: bool = True) -> nn.Module:
     """A linear layer with its weight in NF4, in eval mode, where bitsandbytes has a BF16 kernel of its own."""
-    made = bitsandbytes.nn.Linear4bit(
+    quantized_layer = bitsandbytes.nn.Linear4bit(
         layer.in_features,
         layer.out_features,
         bias=layer.bias is not None,
@@ -42,8 +42,8 @@ def bitsandbytes_layer(layer: nn.Linear, double: bool = True) -> nn.Module:
         compress_statistics=double,
         quant_type="nf4",
     )
-    made.load_state_dict(layer.state_dict())
-    return made.to("cpu").eval()  # `to` is what quantizes
+    quantized_layer.load_state_dict(layer.state_dict())
+    return quantized_layer.to("cpu").eval()  # `to` is what quantizes
 
 
 def peft_like(own: nn.Module, base: nn.Module) -> nn.Module:
@@ -54,17 +54,19 @@ def peft_like(own: nn.Module, base: nn.Module) -> nn.Module:
     """
     import peft
 
-    found = lora.adapters(own)
-    if not found:
+    adapters = lora.adapters(own)
+    if not adapters:
         raise ValueError("The model has no adapters that peft could have like it; `lora.add` makes them.")
-    first = next(iter(found.values()))
-    made = peft.get_peft_model(base, peft.LoraConfig(r=first.r, lora_alpha=first.alpha, target_modules=list(found)))
+    first = next(iter(adapters.values()))
+    peft_model = peft.get_peft_model(
+        base, peft.LoraConfig(r=first.r, lora_alpha=first.alpha, target_modules=list(adapters))
+    )
     with torch.no_grad():
-        for name, adapter in found.items():
-            theirs = made.base_model.model.get_submodule(name)
+        for name, adapter in adapters.items():
+            theirs = peft_model.base_model.model.get_submodule(name)
             theirs.lora_A["default"].weight.copy_(adapter.a)
             theirs.lora_B["default"].weight.copy_(adapter.b)
-    return made
+    return peft_model
 
 
 SHARED = ("step", "qmap1", "qmap2")  # a counter, and tables that are the same for every tensor

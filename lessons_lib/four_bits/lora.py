@@ -169,10 +169,10 @@ def merged(model: nn.Module) -> nn.Module:
 
 def save(model: nn.Module, path: str | os.PathLike) -> None:
     """Write the adapters of a model, without its base. Raises ValueError when there are none."""
-    found = adapters(model)
-    if not found:
+    loras = adapters(model)
+    if not loras:
         raise ValueError("The model has no adapters to save; `lora.add` makes them.")
-    tensor_files.write(path, FORMAT, _state(found), _settings(found))
+    tensor_files.write(path, FORMAT, _state(loras), _settings(loras))
 
 
 def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
@@ -181,18 +181,18 @@ def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
     Everything is checked before the first change. Raises FileError when the file is cut off, damaged or of another
     format, or when names, ranks, alphas or shapes are not the model's.
     """
-    path, found = Path(path), adapters(model)
-    tensors, said = tensor_files.read(path, FORMAT, "lora.save")
-    own = _settings(found)
-    for name in sorted(set(said) & set(own)):
-        if said[name] != own[name]:
+    path, loras = Path(path), adapters(model)
+    tensors, file_settings = tensor_files.read(path, FORMAT, "lora.save")
+    own = _settings(loras)
+    for name in sorted(set(file_settings) & set(own)):
+        if file_settings[name] != own[name]:
             raise FileError(
-                f"{path} does not fit: the adapter of {name!r} has {_words(said[name])} in the file and "
+                f"{path} does not fit: the adapter of {name!r} has {_words(file_settings[name])} in the file and "
                 f"{_words(own[name])} in the model. Add adapters like the file's with `lora.add` first."
             )
-    tensor_files.check(tensors, _state(found), path, "Is it for this model, with the same targets?")
+    tensor_files.check(tensors, _state(loras), path, "Is it for this model, with the same targets?")
     with torch.no_grad():
-        for name, tensor in _state(found).items():
+        for name, tensor in _state(loras).items():
             tensor.copy_(tensors[name])
     return model
 
@@ -201,12 +201,12 @@ def _words(settings: dict) -> str:
     return f"rank {settings['r']} and alpha {settings['alpha']:g}"
 
 
-def _state(found: dict[str, LoRA]) -> dict[str, Tensor]:
-    return {f"{name}.{part}": getattr(adapter, part).detach() for name, adapter in found.items() for part in "ab"}
+def _state(loras: dict[str, LoRA]) -> dict[str, Tensor]:
+    return {f"{name}.{part}": getattr(adapter, part).detach() for name, adapter in loras.items() for part in "ab"}
 
 
-def _settings(found: dict[str, LoRA]) -> dict[str, dict]:
-    return {name: {"r": adapter.r, "alpha": adapter.alpha} for name, adapter in found.items()}
+def _settings(loras: dict[str, LoRA]) -> dict[str, dict]:
+    return {name: {"r": adapter.r, "alpha": adapter.alpha} for name, adapter in loras.items()}
 
 
 def four_bit(model: nn.Module) -> nn.Module:

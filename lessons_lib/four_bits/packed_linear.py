@@ -44,14 +44,14 @@ class PackedNF4(nn.Module):
     @classmethod
     def of(cls, weight: Tensor, group_size: int = nf4.BLOCK, double: bool = True) -> "PackedNF4":
         """The NF4 codes of a float weight (rows, n). Raises as `nf4.quantize`, or when blocks would cross rows."""
-        made = cls(*weight.shape, group_size, double)
+        module = cls(*weight.shape, group_size, double)
         codes, absmax = nf4.quantize(weight, group_size)
-        made.packed = formats.pack_nibbles(codes.flatten())
+        module.packed = formats.pack_nibbles(codes.flatten())
         if double:
-            made.absmax_codes, made.absmax_scales, made.absmax_offset = nf4.double_quantize(absmax)
+            module.absmax_codes, module.absmax_scales, module.absmax_offset = nf4.double_quantize(absmax)
         else:
-            made.absmax = absmax
-        return made
+            module.absmax = absmax
+        return module
 
     @property
     def layout(self) -> dict:
@@ -90,12 +90,12 @@ class PackedGroups(nn.Module):
         Raises ValueError for codes above 15, or shapes that do not fit.
         """
         rows, n = grouped.codes.shape
-        made = cls(rows, n, n // grouped.scales.shape[1], factors is not None)
-        made.packed = formats.pack_nibbles(grouped.codes.flatten())
-        made.scales = grouped.scales.flatten().half()
-        made.zero_points = formats.pack_nibbles(grouped.zero_points.flatten())
-        made.factors = None if factors is None else factors.half()
-        return made
+        module = cls(rows, n, n // grouped.scales.shape[1], factors is not None)
+        module.packed = formats.pack_nibbles(grouped.codes.flatten())
+        module.scales = grouped.scales.flatten().half()
+        module.zero_points = formats.pack_nibbles(grouped.zero_points.flatten())
+        module.factors = None if factors is None else factors.half()
+        return module
 
     @property
     def layout(self) -> dict:
@@ -160,9 +160,9 @@ def nf4_layer(layer: nn.Linear, group_size: int = nf4.BLOCK, double: bool = True
 
 def packed_bytes(model: nn.Module) -> tuple[int, int]:
     """Bytes of the packed weights of a model, scales included, and how many weights they stand for."""
-    kept = [module for module in model.modules() if isinstance(module, tuple(KINDS.values()))]
-    stored = sum(tensor.nbytes for module in kept for tensor in module.buffers())
-    return stored, sum(module.rows * module.n for module in kept)
+    modules = [module for module in model.modules() if isinstance(module, tuple(KINDS.values()))]
+    stored = sum(tensor.nbytes for module in modules for tensor in module.buffers())
+    return stored, sum(module.rows * module.n for module in modules)
 
 
 def _check_shape(rows: int, n: int, group_size: int) -> None:
@@ -207,10 +207,10 @@ def _empty(name: str, layout: dict, model: nn.Module, path: Path) -> Linear4bit:
     layer = dict(model.named_modules()).get(name)
     shape = (layout["rows"], layout["n"])
     if not isinstance(layer, nn.Linear) or tuple(layer.weight.shape) != shape or bias != (layer.bias is not None):
-        found = tuple(layer.weight.shape) if isinstance(layer, nn.Linear) else type(layer).__name__
+        actual = tuple(layer.weight.shape) if isinstance(layer, nn.Linear) else type(layer).__name__
         raise FileError(
             f"{path} holds {name!r}, a linear layer of {shape} {'with' if bias else 'without'} bias; the "
-            f"model has {found} there. Load it into a model of the same shape."
+            f"model has {actual} there. Load it into a model of the same shape."
         )
     try:
         return Linear4bit(KINDS[kind](**layout), torch.empty(shape[0]) if bias else None)

@@ -136,9 +136,9 @@ def peak(parts: dict[str, float], logits: float) -> float:
     logits: bytes of the logits. When the loss is differentiated there are two more tensors of their size for a moment.
     """
     lasting = parts["weights"] + parts["adapters"] + parts["optimizer"]
-    kept = parts["activations"] + parts["BF16 copies"]
+    saved_bytes = parts["activations"] + parts["BF16 copies"]
     # peak = weights + adapters + optimizer + max(gradients, activations + copies + max(2 logits, a block again))
-    return lasting + max(parts["gradients"], kept + max(2 * logits, parts["a block again"]))
+    return lasting + max(parts["gradients"], saved_bytes + max(2 * logits, parts["a block again"]))
 
 
 def measured(method: str, rows: int, r: int = 8, checkpointing: bool = False) -> dict[str, float]:
@@ -197,20 +197,21 @@ def count(model: nn.Module, batch: loop.Batch) -> dict[str, int]:
 def _kept(model: nn.Module, forward: Callable[[], Any]) -> tuple[dict[str, int], Any]:
     """Bytes that a forward pass keeps for its backward pass, parameters themselves left out, and what it gave back."""
     shapes = {frozenset(parameter.shape) for parameter in model.parameters() if parameter.ndim == 2}
-    kept, own = {}, {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved_tensors, own = {}, {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             copy = tensor.dtype == torch.bfloat16 and tensor.ndim == 2 and frozenset(tensor.shape) in shapes
-            kept[storage.data_ptr()] = "BF16 copies" if copy else "activations", storage.nbytes(), tensor
+            saved_tensors[storage.data_ptr()] = "BF16 copies" if copy else "activations", storage.nbytes(), tensor
         return tensor
 
     with loop.bfloat16_where_fast(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        made = forward()
+        output = forward()
     return {
-        part: sum(size for kind, size, _ in kept.values() if kind == part) for part in ("BF16 copies", "activations")
-    }, made
+        part: sum(size for kind, size, _ in saved_tensors.values() if kind == part)
+        for part in ("BF16 copies", "activations")
+    }, output
 
 
 def _resident() -> int:

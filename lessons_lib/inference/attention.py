@@ -54,9 +54,9 @@ def online_softmax(blocks: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Ten
         higher = torch.maximum(maximum, scores.amax(dim=-1))
         base = higher.masked_fill(higher == -torch.inf, 0.0)
         # l' = l exp(m - m') + Σ exp(S - m'),   O' = O exp(m - m') + exp(S - m') V
-        weights, kept = torch.exp(scores - base[..., None]), torch.exp(maximum - base)
-        total = total * kept + weights.sum(dim=-1)
-        output = output * kept[..., None] + weights @ values
+        weights, rescale = torch.exp(scores - base[..., None]), torch.exp(maximum - base)
+        total = total * rescale + weights.sum(dim=-1)
+        output = output * rescale[..., None] + weights @ values
         maximum = higher
     if maximum is None:
         raise ValueError("online_softmax needs at least one block of scores and values.")

@@ -82,11 +82,11 @@ class KVCache:
         """Writes a step's keys and values, (B, heads, T, width of a head), for the real tokens alone; returns all of
         the layer's so far, (B, heads, longest, width of a head), as views of the cache."""
         rows, columns = slots.rows, slots.columns
-        for kept, new in ((self.keys[layer], keys), (self.values[layer], values)):
+        for buffer, new in ((self.keys[layer], keys), (self.values[layer], values)):
             if rows is None:
-                kept[:, :, slots.longest - new.shape[2] : slots.longest] = new
+                buffer[:, :, slots.longest - new.shape[2] : slots.longest] = new
             else:
-                kept.transpose(1, 2)[rows, slots.positions[rows, columns]] = new.transpose(1, 2)[rows, columns]
+                buffer.transpose(1, 2)[rows, slots.positions[rows, columns]] = new.transpose(1, 2)[rows, columns]
         return self.keys[layer, :, :, : slots.longest], self.values[layer, :, :, : slots.longest]
 
     def rewind(self, lengths: Tensor) -> None:

@@ -35,13 +35,13 @@ def accept_draft(p: Tensor, q: Tensor, draft: Tensor, uniforms: Tensor) -> Tenso
     rows = torch.arange(k)
     # accept x_i with probability min(1, p_i(x_i) / q_i(x_i))
     refused = (uniforms[:-1] * q[rows, draft] >= p[:-1][rows, draft]).nonzero()
-    kept = int(refused[0]) if len(refused) else k
-    rest = (p[kept] - q[kept]).clamp_min(0) if kept < k else p[k]
-    rest = rest if rest.any() else p[kept]  # p and q differ by rounding alone
+    n_accepted = int(refused[0]) if len(refused) else k
+    rest = (p[n_accepted] - q[n_accepted]).clamp_min(0) if n_accepted < k else p[k]
+    rest = rest if rest.any() else p[n_accepted]  # p and q differ by rounding alone
     summed = rest.cumsum(dim=0)
     # the first token whose cumulative share exceeds u
     drawn = torch.searchsorted(summed, (uniforms[-1:] * summed[-1]).to(summed.dtype), right=True)
-    return torch.cat([draft[:kept], drawn.clamp_max(len(rest) - 1)])
+    return torch.cat([draft[:n_accepted], drawn.clamp_max(len(rest) - 1)])
 
 
 def expected_tokens(acceptance: float, ahead: int) -> float:
@@ -97,11 +97,11 @@ def speculative(target: Translator, draft: Translator, source: Tensor, ahead: in
         own = _likeliest(large.feed(torch.cat([last, guesses], dim=1), open_rows * (room + 1)))  # (B, room + 1)
         steps += 1
         same = (guesses == own[:, :room]).long().cumprod(dim=1)
-        kept = same.sum(dim=1)
+        matches = same.sum(dim=1)
         for row in open_rows.nonzero().flatten().tolist():
-            new = own[row, : int(kept[row]) + 1].tolist()  # the pieces kept are the target's own, and one more is
+            new = own[row, : int(matches[row]) + 1].tolist()  # the pieces kept are the target's own, and one more is
             new = new[: new.index(END) + 1] if END in new else new
-            agreed = min(int(kept[row]), len(new))
+            agreed = min(int(matches[row]), len(new))
             drafted, accepted = drafted + min(agreed + 1, room, len(new)), accepted + agreed
             text[row, lengths[row] : lengths[row] + len(new)] = torch.tensor(new)
             lengths[row] += len(new)

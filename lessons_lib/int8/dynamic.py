@@ -202,9 +202,9 @@ def dynamic_int8(model: nn.Module, embeddings: bool = False) -> nn.Module:
     replaced = 0
     for parent in list(copied.modules()):
         for name, module in parent.named_children():
-            made = smaller(module)
-            if made is not None:
-                setattr(parent, name, made)
+            replacement = smaller(module)
+            if replacement is not None:
+                setattr(parent, name, replacement)
                 replaced += 1
     if not replaced:
         raise ValueError(f"No linear layer of the model has {FEWEST_WEIGHTS:,} weights: there is nothing to quantize.")

@@ -43,10 +43,10 @@ def sensitivity(evaluate: Callable, layers: Sequence[str], bits: Sequence[int]) 
     is asked once: the untouched model first, then layer by layer, in the order of bits. A progress bar counts layers.
     """
     untouched = evaluate(None, 0)
-    found = {}
+    increases = {}
     for layer in progress.over(layers, "measuring", "layer"):
-        found[layer] = {b: evaluate(layer, b) - untouched for b in bits}
-    return found
+        increases[layer] = {b: evaluate(layer, b) - untouched for b in bits}
+    return increases
 
 
 def allocate_bits(costs: Costs, budget: float) -> Widths:
@@ -88,15 +88,15 @@ def best_allocation(costs: Costs, budget: float) -> Widths:
             f"There are {count:,} allocations, too many to try ({MOST_ALLOCATIONS:,}): take fewer "
             "layers or choices, or allocate_bits."
         )
-    best, found = (math.inf, math.inf), None
+    best, widths = (math.inf, math.inf), None
     for bits in itertools.product(*costs.values()):
         options = [costs[layer][b] for layer, b in zip(costs, bits, strict=True)]
         size, loss = sum(option[0] for option in options), sum(option[1] for option in options)
         if size <= budget and (loss, size) < best:
-            best, found = (loss, size), dict(zip(costs, bits, strict=True))
-    if found is None:
+            best, widths = (loss, size), dict(zip(costs, bits, strict=True))
+    if widths is None:
         raise ValueError(f"No allocation fits {budget:,.0f} bytes: offer fewer bits.")
-    return found
+    return widths
 
 
 def total_bytes(costs: Costs, chosen: Mapping[str, int]) -> float:
@@ -131,11 +131,11 @@ def _checked(costs: Costs) -> Costs:
 
 def units(model: nn.Module) -> dict[str, list[str]]:
     """The units of a `topic_classifier.TopicClassifier`, from input to output: name -> names of weight matrices."""
-    found = {EMBEDDINGS: ["encoder.embeddings.word_embeddings.weight"]}
+    names = {EMBEDDINGS: ["encoder.embeddings.word_embeddings.weight"]}
     for block in range(len(model.encoder.encoder.layer)):
         for part, layers in PARTS.items():
-            found[f"block {block}, {part}"] = [f"encoder.encoder.layer.{block}.{layer}.weight" for layer in layers]
-    return found
+            names[f"block {block}, {part}"] = [f"encoder.encoder.layer.{block}.{layer}.weight" for layer in layers]
+    return names
 
 
 def quantize(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:

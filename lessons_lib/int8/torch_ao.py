@@ -45,8 +45,8 @@ def _choose_engine() -> None:
 
 
 def _may_overflow() -> bool:
-    found = torch.cpu.get_capabilities()
-    return found.get("architecture") == "x86_64" and not (found.get("avx512_vnni") or found.get("avx_vnni"))
+    cpu = torch.cpu.get_capabilities()
+    return cpu.get("architecture") == "x86_64" and not (cpu.get("avx512_vnni") or cpu.get("avx_vnni"))
 
 
 def torchao_dynamic(model: nn.Module) -> nn.Module:

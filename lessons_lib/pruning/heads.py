@@ -22,14 +22,14 @@ class SomeHeads(BertSelfAttention):
     Head h owns rows h · size to (h + 1) · size of query, key and value, and those columns of the layer after them.
     """
 
-    def __init__(self, whole: BertSelfAttention, kept: Tensor):
-        """whole: the attention to take the heads from, left as it is. kept: int64, positions of its heads."""
+    def __init__(self, whole: BertSelfAttention, head_positions: Tensor):
+        """whole: the attention to take the heads from, left as it is. head_positions: int64, positions of its heads."""
         super().__init__(whole.config, layer_idx=whole.layer_idx)
-        self.num_attention_heads = len(kept)
-        self.all_head_size = len(kept) * self.attention_head_size
+        self.num_attention_heads = len(head_positions)
+        self.all_head_size = len(head_positions) * self.attention_head_size
         for name in ("query", "key", "value"):
             linear = copy.deepcopy(getattr(whole, name))
-            narrow(linear, rows=channels(kept, self.attention_head_size))
+            narrow(linear, rows=channels(head_positions, self.attention_head_size))
             setattr(self, name, linear)
         self.train(whole.training)
 
@@ -40,9 +40,9 @@ class SomeHeads(BertSelfAttention):
         return super().forward(hidden_states, *others, **named)
 
 
-def channels(kept: Tensor, size: int) -> Tensor:
-    """The rows of query, key and value that belong to heads kept (n,) of so many rows each: int64 (n · size,)."""
-    return (kept[:, None] * size + torch.arange(size)).flatten()
+def channels(head_positions: Tensor, size: int) -> Tensor:
+    """The rows of query, key and value of the heads at head_positions (n,), `size` rows each: int64 (n · size,)."""
+    return (head_positions[:, None] * size + torch.arange(size)).flatten()
 
 
 def count(model: nn.Module) -> list[int]:
@@ -50,10 +50,14 @@ def count(model: nn.Module) -> list[int]:
     return [block.attention.self.num_attention_heads for block in model.encoder.encoder.layer]
 
 
-def keep(attention: nn.Module, kept: Sequence[int]) -> None:
+def keep(attention: nn.Module, head_positions: Sequence[int]) -> None:
     """Leave a BertAttention, in place, only the heads at these positions, in this order."""
     whole = attention.self
-    places = positions(kept, whole.num_attention_heads, "heads") if len(kept) else torch.empty(0, dtype=torch.int64)
+    places = (
+        positions(head_positions, whole.num_attention_heads, "heads")
+        if len(head_positions)
+        else torch.empty(0, dtype=torch.int64)
+    )
     attention.self = SomeHeads(whole, places)
     narrow(attention.output.dense, columns=channels(places, whole.attention_head_size))
 
@@ -71,8 +75,8 @@ def prune_heads(model: nn.Module, keep_in: Sequence[Sequence[int]]) -> nn.Module
         )
     numbers = getattr(model.encoder.config, FIELD, [list(range(heads)) for heads in count(model)])
     smaller = copy.deepcopy(model)
-    for block, kept in zip(smaller.encoder.encoder.layer, keep_in, strict=True):
-        keep(block.attention, kept)
-    left = [[old[place] for place in kept] for old, kept in zip(numbers, keep_in, strict=True)]
+    for block, head_positions in zip(smaller.encoder.encoder.layer, keep_in, strict=True):
+        keep(block.attention, head_positions)
+    left = [[old[place] for place in head_positions] for old, head_positions in zip(numbers, keep_in, strict=True)]
     setattr(smaller.encoder.config, FIELD, left)
     return smaller

@@ -40,10 +40,14 @@ def gates(model: nn.Module, part: str, open_at: list[Tensor]) -> Iterator[None]:
 
     def gate(values: Tensor):
         def hook(_, inputs):
-            said, shared = inputs[0], values[..., None, :]  # said: (B, T, units · size)
-            if not said.shape[-1]:  # a block that lost all its units
-                return said
-            return (said.unflatten(-1, (values.shape[-1], -1)) * shared[..., None]).flatten(-2).to(said.dtype)
+            activations, shared = inputs[0], values[..., None, :]  # activations: (B, T, units · size)
+            if not activations.shape[-1]:  # a block that lost all its units
+                return activations
+            return (
+                (activations.unflatten(-1, (values.shape[-1], -1)) * shared[..., None])
+                .flatten(-2)
+                .to(activations.dtype)
+            )
 
         return hook
 
@@ -68,17 +72,17 @@ def gate_gradients(model: nn.Module, batches: Iterable[Batch], part: str = "head
 
     batches: as for `losses`. Raises ValueError for no batch or another part.
     """
-    found = []
+    gradients = []
     for batch in batches:
         rows = len(batch["topic"])
         values = [torch.ones(rows, units, requires_grad=True) for _, units in gated(model, part)]
         with torch.enable_grad(), gates(model, part, values):
-            found.append(
+            gradients.append(
                 torch.autograd.grad(losses(model, batch).sum(), values, allow_unused=True, materialize_grads=True)
             )
-    if not found:
+    if not gradients:
         raise ValueError("there is no batch to take gradients of; an iterator that was walked before is empty.")
-    return [torch.cat(block) for block in zip(*found, strict=True)]
+    return [torch.cat(block) for block in zip(*gradients, strict=True)]
 
 
 def from_gates(gate_gradients: Tensor) -> Tensor:
@@ -104,7 +108,7 @@ def exact_changes(model: nn.Module, batches: Iterable[Batch], blocks: Iterable[i
     batches = list(batches)
     sizes = [units for _, units in gated(model, "heads")]
     whole = torch.cat([losses(model, batch) for batch in batches])
-    found = []
+    changes = []
     for block in range(len(sizes)) if blocks is None else blocks:
         without = []
         for head in range(sizes[block]):
@@ -112,8 +116,8 @@ def exact_changes(model: nn.Module, batches: Iterable[Batch], blocks: Iterable[i
             values[block][head] = 0
             with gates(model, "heads", values):
                 without.append(torch.cat([losses(model, batch) for batch in batches]) - whole)
-        found.append(torch.stack(without, dim=1) if without else whole.new_zeros(len(whole), 0))
-    return found
+        changes.append(torch.stack(without, dim=1) if without else whole.new_zeros(len(whole), 0))
+    return changes
 
 
 def spearman(one: Tensor, other: Tensor) -> float:

@@ -18,14 +18,14 @@ def linear_weights(model: nn.Module, without: Iterable[str] = ("head",)) -> dict
 
     without: layers that stay as they are, by name. ValueError when no linear layer is left.
     """
-    found = {
+    weights = {
         f"{name}.weight": layer.weight
         for name, layer in model.named_modules()
         if isinstance(layer, nn.Linear) and name not in without
     }
-    if not found:
+    if not weights:
         raise ValueError("the model has no linear layer to prune.")
-    return found
+    return weights
 
 
 @torch.no_grad()

@@ -28,8 +28,8 @@ def csr_bytes(weight: Tensor, index_bytes: int = 4) -> int:
     index_bytes: of one column index. ValueError when they cannot count the columns.
     """
     _check(weight, index_bytes)
-    kept = int(weight.count_nonzero())
-    return kept * (weight.element_size() + index_bytes) + 4 * (len(weight) + 1)
+    nonzeros = int(weight.count_nonzero())
+    return nonzeros * (weight.element_size() + index_bytes) + 4 * (len(weight) + 1)
 
 
 def bitmask_bytes(weight: Tensor) -> int:
@@ -71,14 +71,14 @@ def from_csr(stored: dict[str, Tensor], columns: int) -> Tensor:
 def to_bitmask(weight: Tensor) -> dict[str, Tensor]:
     """Values (kept,) in the order of the rows, and bits uint8: place i of the matrix is bit i % 8 of byte i // 8."""
     _check(weight)
-    kept = (weight != 0).flatten()
-    places = torch.nn.functional.pad(kept, (0, -kept.numel() % 8)).view(-1, 8)
-    return {"values": weight.flatten()[kept], "bits": (places * torch.tensor(_BITS)).sum(dim=1).to(torch.uint8)}
+    mask = (weight != 0).flatten()
+    places = torch.nn.functional.pad(mask, (0, -mask.numel() % 8)).view(-1, 8)
+    return {"values": weight.flatten()[mask], "bits": (places * torch.tensor(_BITS)).sum(dim=1).to(torch.uint8)}
 
 
 def from_bitmask(stored: dict[str, Tensor], rows: int, columns: int) -> Tensor:
     """The matrix (rows, columns) that `to_bitmask` stored."""
-    kept = (stored["bits"][:, None] & torch.tensor(_BITS, dtype=torch.uint8)).bool().flatten()[: rows * columns]
+    mask = (stored["bits"][:, None] & torch.tensor(_BITS, dtype=torch.uint8)).bool().flatten()[: rows * columns]
     weight = stored["values"].new_zeros(rows * columns)
-    weight[kept] = stored["values"]
+    weight[mask] = stored["values"]
     return weight.view(rows, columns)

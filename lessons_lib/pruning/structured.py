@@ -63,8 +63,8 @@ def keep_layers(model: topic_classifier.TopicClassifier, layers: Sequence[int]) 
     kept_blocks = nn.ModuleList(copy.deepcopy(there[number], dict(shared)) for number in layers)
     smaller = copy.deepcopy(model, shared | {id(there): kept_blocks})
     config.num_hidden_layers = len(layers)
-    if kept := getattr(config, heads.FIELD, None):
-        setattr(config, heads.FIELD, [kept[number] for number in layers])
+    if head_numbers := getattr(config, heads.FIELD, None):
+        setattr(config, heads.FIELD, [head_numbers[number] for number in layers])
     return smaller
 
 
@@ -90,10 +90,10 @@ def prune_neurons(model: nn.Module, keep: Sequence[Tensor]) -> nn.Module:
             f"keep needs a list of neurons for each of the {len(pairs)} blocks, all of one length; it has "
             f"{len(keep)} lists of {' or '.join(map(str, sizes))} neurons."
         )
-    for (first, second), kept in zip(pairs, keep, strict=True):
-        kept = positions(kept, first.out_features, "neurons")
-        narrow(first, rows=kept)
-        narrow(second, columns=kept)
+    for (first, second), neurons in zip(pairs, keep, strict=True):
+        neurons = positions(neurons, first.out_features, "neurons")
+        narrow(first, rows=neurons)
+        narrow(second, columns=neurons)
     if isinstance(smaller, Translator):
         smaller.shape = replace(smaller.shape, inner=sizes[0])
     else:
@@ -115,14 +115,14 @@ def trim_vocabulary(model: topic_classifier.TopicClassifier, tokens: Tensor) -> 
         raise ValueError(f"tokens must be ids from 0 to {whole['size'] - 1}, at least one; models.tokenize gives such.")
     there = model.tokens.long() if isinstance(model, TrimmedClassifier) else torch.arange(whole["size"])
     stays = torch.isin(there, torch.cat([tokens.flatten(), torch.tensor(special.all_special_ids)]))
-    kept, table = there[stays], model.encoder.embeddings.word_embeddings
-    padding = int((kept == special.pad_token_id).nonzero())
+    token_ids, table = there[stays], model.encoder.embeddings.word_embeddings
+    padding = int((token_ids == special.pad_token_id).nonzero())
     rows = nn.Embedding.from_pretrained(table.weight.detach()[stays], freeze=False, padding_idx=padding)
     rows.weight.requires_grad_(table.weight.requires_grad)
     encoder = copy.deepcopy(model.encoder, {id(table): rows})
-    encoder.config.vocab_size, encoder.config.pad_token_id = len(kept), padding
+    encoder.config.vocab_size, encoder.config.pad_token_id = len(token_ids), padding
     encoder.config.whole_vocabulary = whole
-    trimmed = TrimmedClassifier(encoder, kept, model.head.out_features)
+    trimmed = TrimmedClassifier(encoder, token_ids, model.head.out_features)
     trimmed.head.load_state_dict(model.head.state_dict())
     trimmed.head.requires_grad_(model.head.weight.requires_grad)
     return trimmed.train(model.training)
@@ -150,8 +150,8 @@ def load(folder: str | os.PathLike) -> topic_classifier.TopicClassifier:
     topics, tokens = len(rest["head.bias"]), rest.get("tokens")
     with torch.random.fork_rng():  # the random weights that are about to be replaced leave no trace
         encoder = BertModel(config, add_pooling_layer=False)
-        for block, kept in zip(encoder.encoder.layer, getattr(config, heads.FIELD, ()), strict=False):
-            heads.keep(block.attention, kept)
+        for block, head_numbers in zip(encoder.encoder.layer, getattr(config, heads.FIELD, ()), strict=False):
+            heads.keep(block.attention, head_numbers)
         model = (
             topic_classifier.TopicClassifier(encoder, topics)
             if tokens is None

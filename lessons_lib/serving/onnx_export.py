@@ -188,8 +188,8 @@ def _compare(path: str | os.PathLike, wanted: Tensor) -> None:
     """Raises ValueError when the file's answer to the other batch is not the wanted one."""
     mend = "A size of the traced sample was fixed; write the model without Python loops over its input and fixed sizes."
     try:
-        found = OnnxModel(path, threads=1)(*_batch(*OTHER))
-        off = max_abs_difference(found, wanted) / wanted.abs().max().item()
+        logits = OnnxModel(path, threads=1)(*_batch(*OTHER))
+        off = max_abs_difference(logits, wanted) / wanted.abs().max().item()
     except Exception as error:  # ONNX Runtime's exceptions share no base class but this one
         raise ValueError(f"The file does not run on {OTHER[0]} texts of {OTHER[1]} tokens. {mend}") from error
     if not off <= LARGEST_DIFFERENCE:

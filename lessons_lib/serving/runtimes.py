@@ -44,8 +44,8 @@ class OpenVinoModel(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """FP32 logits (batch, ...) of int64 (batch, length) each."""
-        found = self.compiled({"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()})
-        return torch.from_numpy(found[0].copy())
+        outputs = self.compiled({"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()})
+        return torch.from_numpy(outputs[0].copy())
 
 
 class TensorRTModel(nn.Module):

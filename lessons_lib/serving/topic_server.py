@@ -92,8 +92,8 @@ def running(path: str | os.PathLike, limits: Limits | None = None, threads: int 
             address = process.stdout.readline().decode().strip()
             if not address:
                 log.seek(0)
-                said = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing."]
-                raise RuntimeError(f"The server did not start: {said[-1]}")
+                log_lines = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing."]
+                raise RuntimeError(f"The server did not start: {log_lines[-1]}")
             yield address
         finally:
             process.stdin.close()

@@ -102,10 +102,10 @@ def load_all() -> list[ClaimRow]:
     """Every claim with what this machine measured: one row for each lesson that did, one without figures else."""
     rows = []
     for name, claim in declared().items():
-        found = [_recorded(lesson).get(name) for lesson in claim.lessons]
+        entries = [_recorded(lesson).get(name) for lesson in claim.lessons]
         measured = [
             ClaimRow(claim, lesson, Measured(**entry["found"]), entry["when"])
-            for lesson, entry in zip(claim.lessons, found, strict=True)
+            for lesson, entry in zip(claim.lessons, entries, strict=True)
             if entry
         ]
         rows += measured or [ClaimRow(claim)]
@@ -126,7 +126,7 @@ def _file(lesson: str) -> Path:
 
 def _record(lesson: str, measured: Mapping[str, Measured]) -> None:
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    entries = {name: {"found": asdict(found), "when": when} for name, found in measured.items()}
+    entries = {name: {"found": asdict(measurement), "when": when} for name, measurement in measured.items()}
     atomic.write_text(_file(lesson), json.dumps(entries, indent=1))
 
 

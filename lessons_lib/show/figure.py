@@ -145,10 +145,10 @@ def finished(figure, axes, alt: str, points: Sequence[tuple[float, float, str]] 
         if isinstance(axis.get_major_locator(), LogLocator) and high < 100 * low:  # one or two powers of ten
             axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 4 * low else range(1, 10)))
     handles, names = axes.get_legend_handles_labels()
-    shown = [(handle, label) for handle, label in zip(handles, names, strict=True) if label]
-    if shown:
-        columns = max(1, min(len(shown), 90 // (max(len(label) for _, label in shown) + 8)))
-        figure.legend(*zip(*shown, strict=True), loc="outside lower center", ncols=columns, handlelength=3.2)
+    entries = [(handle, label) for handle, label in zip(handles, names, strict=True) if label]
+    if entries:
+        columns = max(1, min(len(entries), 90 // (max(len(label) for _, label in entries) + 8)))
+        figure.legend(*zip(*entries, strict=True), loc="outside lower center", ncols=columns, handlelength=3.2)
     beside(figure, axes, points)
     return Figure(figure, alt)
 

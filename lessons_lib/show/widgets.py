@@ -134,8 +134,8 @@ def _knob(ipywidgets, name, options, value):
     return ipywidgets.Dropdown(options=choices, value=value, **look)
 
 
-def _parts(shown) -> tuple:
-    parts = shown if isinstance(shown, tuple) else (shown,)
+def _parts(output) -> tuple:
+    parts = output if isinstance(output, tuple) else (output,)
     if any(part is None for part in parts):
         raise TypeError("The function returned None: let it return the figure or table that is to be shown.")
     return parts

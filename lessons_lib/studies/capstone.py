@@ -86,35 +86,35 @@ def _cells() -> list[dict[str, Any]]:
 def run(cell: dict[str, Any]) -> dict[str, Any]:
     """Take the steps of a cell, anew, and judge the model after "distil" and after every later step that can change an
     answer, and at the end. `quality` is that of the end, `after` holds all of them by step."""
-    made, after, names = pipeline.start(cell["task"]), {}, cell["steps"].split()
+    stage, after, names = pipeline.start(cell["task"]), {}, cell["steps"].split()
     with tempfile.TemporaryDirectory() as folder:
         for place, name in enumerate(names):
-            made = _taken(name, made, cell, Path(folder, name))
-            if place == len(names) - 1 or ("distil" in made.steps and name != "export"):
-                after[name] = judged(made, cell["split"])
-        after = after or {"": judged(made, cell["split"])}
+            stage = _taken(name, stage, cell, Path(folder, name))
+            if place == len(names) - 1 or ("distil" in stage.steps and name != "export"):
+                after[name] = judged(stage, cell["split"])
+        after = after or {"": judged(stage, cell["split"])}
     return {"quality": list(after.values())[-1]["quality"], "after": after}
 
 
-def _taken(name: str, made: Made, cell: dict[str, Any], folder: Path) -> Made:
+def _taken(name: str, stage: Made, cell: dict[str, Any], folder: Path) -> Made:
     """One step as a cell wants it; "scratch" puts random weights into the shape before "distil"."""
     folder.mkdir()
-    usual = made.compressor.usual
+    usual = stage.compressor.usual
     if name != "distil":
-        return pipeline.step(name, made, usual, folder=folder)
+        return pipeline.step(name, stage, usual, folder=folder)
     training = replace(usual.training, lr=cell["lr"], learn=cell["learn"])
     if cell["origin"] == "teacher":
-        return pipeline.step(name, made, replace(usual, training=training), cell["seed"])
-    model = made.compressor.from_scratch(made.model, cell["seed"]).requires_grad_(True)
-    made.compressor.teach(model, training, cell["seed"])
-    return replace(made, steps=(*made.steps, name), model=model)
+        return pipeline.step(name, stage, replace(usual, training=training), cell["seed"])
+    model = stage.compressor.from_scratch(stage.model, cell["seed"]).requires_grad_(True)
+    stage.compressor.teach(model, training, cell["seed"])
+    return replace(stage, steps=(*stage.steps, name), model=model)
 
 
-def judged(made: Made, split: str) -> dict[str, Any]:
+def judged(stage: Made, split: str) -> dict[str, Any]:
     """Quality on a split, and what intervals need: right answers by document, or what each phrase adds to BLEU."""
-    rows = made.task.held_out(split)
-    answers = made.task.answers(made.model, rows)
-    return {"quality": round(made.task.quality(answers), 5), "answers": made.task.summary(answers, rows)}
+    rows = stage.task.held_out(split)
+    answers = stage.task.answers(stage.model, rows)
+    return {"quality": round(stage.task.quality(answers), 5), "answers": stage.task.summary(answers, rows)}
 
 
 def _inputs() -> dict[str, Any]:
@@ -149,22 +149,22 @@ def answers(table: Table, task: str, steps: tuple[str, ...], *way: str) -> list[
     return [row["after"][steps[-1]]["answers"] for row in rows(table, task, reference)]
 
 
-def score(table: Table, task: str, said: list[Any]) -> intervals.Interval:
+def score(table: Table, task: str, summaries: list[Any]) -> intervals.Interval:
     """Accuracy (0 to 100 %) or BLEU of some `answers`, with its 95 % interval over seeds and documents, or phrases."""
-    return load(task).interval(*load(task).from_summaries(said, table.inputs["sizes"]))
+    return load(task).interval(*load(task).from_summaries(summaries, table.inputs["sizes"]))
 
 
-def lost(table: Table, task: str, said: list[Any]) -> intervals.Difference:
+def lost(table: Table, task: str, summaries: list[Any]) -> intervals.Difference:
     """Points of accuracy, or BLEU, of some `answers` minus the teacher's, paired by document or phrase."""
-    whole = answers(table, task, ()) * len(said)
-    (a, groups), (b, _) = (load(task).from_summaries(side, table.inputs["sizes"]) for side in (said, whole))
+    whole = answers(table, task, ()) * len(summaries)
+    (a, groups), (b, _) = (load(task).from_summaries(side, table.inputs["sizes"]) for side in (summaries, whole))
     return load(task).difference(a, b, groups)
 
 
 def tuning(table: Table, task: str, origin: str, learn: str) -> dict[float, float]:
     """Quality on validation data by learning rate, of all that were tried."""
-    found = table.where(task=task, origin=origin, learn=learn, seed=TUNING_SEED)
-    return {row["lr"]: row["quality"] for row in found}
+    tuning_runs = table.where(task=task, origin=origin, learn=learn, seed=TUNING_SEED)
+    return {row["lr"]: row["quality"] for row in tuning_runs}
 
 
 STUDY = Study(

@@ -52,10 +52,10 @@ def cell(seed: int, output: bool, split: str = "test", **weights: float) -> dict
 def settings() -> dict[str, tuple[bool, dict[str, float]]]:
     """The compared settings by name: whether the output loss takes part, and the weights of the feature losses."""
     single = {name: {name: CHOSEN[name]} for name in FEATURES}
-    found = {"output": (True, {})}
-    found |= {name: (False, weights) for name, weights in single.items()}
-    found |= {f"output + {name}": (True, weights) for name, weights in single.items()}
-    return found | {"all four": (True, {name: CHOSEN[name] / len(FEATURES) for name in FEATURES})}
+    objectives = {"output": (True, {})}
+    objectives |= {name: (False, weights) for name, weights in single.items()}
+    objectives |= {f"output + {name}": (True, weights) for name, weights in single.items()}
+    return objectives | {"all four": (True, {name: CHOSEN[name] / len(FEATURES) for name in FEATURES})}
 
 
 def _cells() -> list[dict[str, Any]]:
@@ -156,8 +156,8 @@ def rows(table: Table, name: str) -> list[Row]:
 
 def tuning(table: Table, name: str) -> dict[float, float]:
     """Accuracy on validation sentences of each weight that was tried for a feature loss."""
-    found = [row for row in table.where(seed=TUNING_SEED) if list(row["weights"]) == [name]]
-    return {row["weights"][name]: row["accuracy"] for row in found}
+    tuning_runs = [row for row in table.where(seed=TUNING_SEED) if list(row["weights"]) == [name]]
+    return {row["weights"][name]: row["accuracy"] for row in tuning_runs}
 
 
 STUDY = Study(

@@ -114,8 +114,13 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
 
     unpruned = judged(cell["model"], dense(cell["model"]), cell["split"])["quality"]
     candidates = SETTINGS["candidates"]["trained" if cell["way"] in TRAINED else "still"][cell["model"]]
-    found, tried = unstructured.highest_sparsity(quality, unpruned - SETTINGS["tolerance"], candidates)
-    return {"quality": tried.get(found, unpruned), "found": found, "unpruned": unpruned, "tried": sorted(tried.items())}
+    highest_sparsity, tried = unstructured.highest_sparsity(quality, unpruned - SETTINGS["tolerance"], candidates)
+    return {
+        "quality": tried.get(highest_sparsity, unpruned),
+        "found": highest_sparsity,
+        "unpruned": unpruned,
+        "tried": sorted(tried.items()),
+    }
 
 
 def dense(model: str) -> nn.Module:
@@ -228,8 +233,8 @@ def _answers(table: Table, rows: list[Row]) -> numpy.ndarray:
 
 def tuning(table: Table, model: str, way: str) -> dict[float, float]:
     """Quality on validation data by learning rate, of all that were tried for a way that trains."""
-    found = table.where(model=model, way=way, sparsity=TUNED_AT[model], seed=TUNING_SEED)
-    return {row["lr"]: row["quality"] for row in found}
+    tuning_runs = table.where(model=model, way=way, sparsity=TUNED_AT[model], seed=TUNING_SEED)
+    return {row["lr"]: row["quality"] for row in tuning_runs}
 
 
 STUDY = Study(

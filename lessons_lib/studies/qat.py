@@ -84,14 +84,14 @@ def _cells() -> list[dict[str, Any]]:
     tuned += [
         cell(width, "qat", TUNING_SEED, lr=lr, split="validation") for lr in QAT_TRIED for width in TUNED_AT.values()
     ]
-    found = []
+    test_cells = []
     for seed in SEEDS:  # runs of one seed stand together: they share the student that they start from
-        found += [cell(*way, seed) for way in after]
-        found += [cell("W4", "absmax", seed)]
-        found += [cell(*way, seed, objective="teacher") for way in after if way[0] in DISTILLED]
-        found += [cell(width, "qat", seed) for width in WIDTHS]
-        found += [cell(width, "qat", seed, objective="teacher") for width in WIDTHS if width in DISTILLED]
-    return tuned + found
+        test_cells += [cell(*way, seed) for way in after]
+        test_cells += [cell("W4", "absmax", seed)]
+        test_cells += [cell(*way, seed, objective="teacher") for way in after if way[0] in DISTILLED]
+        test_cells += [cell(width, "qat", seed) for width in WIDTHS]
+        test_cells += [cell(width, "qat", seed, objective="teacher") for width in WIDTHS if width in DISTILLED]
+    return tuned + test_cells
 
 
 def run(cell: dict[str, Any]) -> dict[str, Any]:
@@ -191,8 +191,8 @@ def gain(
 
 def tuning(table: Table, width: str, method: str) -> dict[float, float]:
     """Accuracy on validation sentences of each learning rate that was tried."""
-    found = table.where(width=width, method=method, seed=TUNING_SEED)
-    return {row["lr"]: row["accuracy"] for row in found}
+    tuning_runs = table.where(width=width, method=method, seed=TUNING_SEED)
+    return {row["lr"]: row["accuracy"] for row in tuning_runs}
 
 
 STUDY = Study(

@@ -128,8 +128,8 @@ def losses(table: Table, method: str, trained: bool = True) -> numpy.ndarray:
 
 def loss(table: Table, method: str, trained: bool = True) -> Interval:
     """Mean loss on test documents, nats a token, with its 95 % interval over them, and over seeds when trained."""
-    found = losses(table, method, trained)
-    return intervals.paired_losses(found, numpy.zeros_like(found))
+    document_losses = losses(table, method, trained)
+    return intervals.paired_losses(document_losses, numpy.zeros_like(document_losses))
 
 
 def difference(table: Table, method: str, other: str, other_trained: bool = True) -> Difference:

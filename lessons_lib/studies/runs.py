@@ -69,10 +69,10 @@ class Table:
         for name in settings:
             if not any(name in row.cell for row in self.rows):
                 raise ValueError(f"study {self.name!r} has no setting {name!r}; it has {', '.join(self.rows[0].cell)}.")
-        found = [row for row in self.rows if settings.items() <= row.cell.items()]
-        if not found:
+        rows = [row for row in self.rows if settings.items() <= row.cell.items()]
+        if not rows:
             raise ValueError(f"study {self.name!r} has no cell with {words(settings)}.")
-        return found
+        return rows
 
     def repeats(self, cell: Cell) -> list[Row]:
         """Rows of the same setting as a cell, one a seed, its own among them. Raises as `where`."""
@@ -137,10 +137,10 @@ def _compact(value: Any) -> str:
 def read(path: Path) -> Table:
     """The table of a file. Raises StudyError when it cannot be read, or when its rows are not those written there."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        rows = tuple(Row(**row) for row in kept["rows"])
-        table = Table(**{key: kept[key] for key in Table.__dataclass_fields__} | {"rows": rows})
-        intact = kept["checksum"] == digest(kept["rows"])
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = tuple(Row(**row) for row in content["rows"])
+        table = Table(**{key: content[key] for key in Table.__dataclass_fields__} | {"rows": rows})
+        intact = content["checksum"] == digest(content["rows"])
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{path} cannot be read ({type(error).__name__}: {error}).") from None
     if not intact:

@@ -140,7 +140,9 @@ def pruned(cell: dict[str, Any]) -> nn.Module:
     if cell["way"] not in WAYS:
         raise ValueError(f"heads and neurons go by {' or '.join(WAYS)}, not by {cell['way']!r}.")
     if cell["heads"]:
-        model = heads.prune_heads(model, [kept.tolist() for kept in importance.least(ranked("heads"), cell["heads"])])
+        model = heads.prune_heads(
+            model, [positions.tolist() for positions in importance.least(ranked("heads"), cell["heads"])]
+        )
     if cell["neurons"]:
         model = structured.prune_neurons(model, importance.least_in_each(ranked("neurons"), cell["neurons"]))
     return model

@@ -119,11 +119,11 @@ class Study:
 
     def _row(self, cell: Cell, journal: Path) -> Row:
         """The cell's row from the journal; run and written there when it is absent."""
-        kept = journal / f"{digest(cell)[:16]}.json"
-        if kept.exists():
-            return Row(**json.loads(kept.read_text(encoding="utf-8")))
+        row_file = journal / f"{digest(cell)[:16]}.json"
+        if row_file.exists():
+            return Row(**json.loads(row_file.read_text(encoding="utf-8")))
         row = self._timed(cell)
-        atomic.write_text(kept, json.dumps(vars(row), allow_nan=False), durable=True)
+        atomic.write_text(row_file, json.dumps(vars(row), allow_nan=False), durable=True)
         return row
 
     def _journal(self, inputs: dict, versions: dict) -> Path:
@@ -186,7 +186,7 @@ def _machine() -> dict[str, Any]:
     return {name: value for name, value in benchmark.machine().items() if name != "threads"}
 
 
-def _progress(cells: tuple[Cell, ...], name: str, shown: bool):
+def _progress(cells: tuple[Cell, ...], name: str, visible: bool):
     from tqdm.auto import tqdm
 
-    return tqdm(cells, desc=f"study {name}", unit="cell", disable=not shown)
+    return tqdm(cells, desc=f"study {name}", unit="cell", disable=not visible)

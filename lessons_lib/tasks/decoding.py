@@ -92,11 +92,11 @@ def translate(
     """French for English phrases, in their order; beams=1 decodes greedily. The model's mode is put back afterwards."""
     english, french = phrase_pairs.vocabularies()
     by_length = sorted(range(len(texts)), key=lambda place: len(phrase_pairs.pieces(texts[place])))
-    found: dict[int, str] = {}
+    translations: dict[int, str] = {}
     with evaluating(model):
         for start in progress.over(range(0, len(texts), batch_size), "translating", "batch"):
             batch = by_length[start : start + batch_size]
             source = english.encode([texts[place] for place in batch])
             ids = greedy(model, source, longest) if beams == 1 else beam_search(model, source, beams, longest)
-            found |= zip(batch, french.decode(ids), strict=True)
-    return [found[place] for place in range(len(texts))]
+            translations |= zip(batch, french.decode(ids), strict=True)
+    return [translations[place] for place in range(len(texts))]

@@ -44,9 +44,9 @@ def _convert() -> tuple[nn.Module, object]:
     return model, tokenizer
 
 
-def _keep(made: tuple[nn.Module, object], folder: Path) -> None:
+def _keep(model_and_tokenizer: tuple[nn.Module, object], folder: Path) -> None:
     with contextlib.redirect_stderr(io.StringIO()):  # a bar once more
-        for part in made:
+        for part in model_and_tokenizer:
             part.save_pretrained(folder)
 
 

@@ -75,36 +75,36 @@ def replaced(model: nn.Module, names: Iterable[str], make: Callable[[str, nn.Lin
 
     Raises ValueError when a name is that of no linear layer; the model itself is never changed.
     """
-    known, made = linear_layers(model), {}
+    known, memo = linear_layers(model), {}
     for name in names:
         if name not in known:
             raise ValueError(f"{name!r} is no linear layer of this model; it has {', '.join(list(known)[:3])} ...")
-        made[id(known[name])] = make(name, known[name])
+        memo[id(known[name])] = make(name, known[name])
     # What is replaced need not be copied first: the copy finds the new layer in its place.
-    return copy.deepcopy(model, made).eval()
+    return copy.deepcopy(model, memo).eval()
 
 
-def positions(kept: Tensor, there: int, what: str) -> Tensor:
-    """kept as int64 (n,), checked: whole numbers from 0 to there - 1, at least one, none twice; else ValueError."""
-    kept = torch.as_tensor(kept)
-    if kept.is_floating_point() or kept.dtype == torch.bool or kept.ndim != 1 or not len(kept):
+def positions(indices: Tensor, there: int, what: str) -> Tensor:
+    """indices as int64 (n,), checked: whole numbers from 0 to there - 1, at least one, none twice; else ValueError."""
+    indices = torch.as_tensor(indices)
+    if indices.is_floating_point() or indices.dtype == torch.bool or indices.ndim != 1 or not len(indices):
         raise ValueError(
             f"{what} to keep are given by their positions: a list of at least one whole number. A mask "
             "becomes one with mask.nonzero().flatten()."
         )
-    if int(kept.min()) < 0 or int(kept.max()) >= there or len(kept.unique()) != len(kept):
+    if int(indices.min()) < 0 or int(indices.max()) >= there or len(indices.unique()) != len(indices):
         raise ValueError(f"{what} to keep must lie in 0 ... {there - 1}, none twice.")
-    return kept.long()
+    return indices.long()
 
 
 @torch.no_grad()
 def narrow(linear: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
     """Leave a linear layer, in place, only these of its outputs (rows, with their biases) or its inputs (columns)."""
-    axis, kept = (0, rows) if columns is None else (1, columns)
+    axis, indices = (0, rows) if columns is None else (1, columns)
     trained = linear.weight.requires_grad
-    linear.weight = nn.Parameter(linear.weight.index_select(axis, kept), requires_grad=trained)
+    linear.weight = nn.Parameter(linear.weight.index_select(axis, indices), requires_grad=trained)
     if rows is not None and linear.bias is not None:
-        linear.bias = nn.Parameter(linear.bias[kept], requires_grad=linear.bias.requires_grad)
+        linear.bias = nn.Parameter(linear.bias[indices], requires_grad=linear.bias.requires_grad)
     linear.out_features, linear.in_features = linear.weight.shape
 
 
@@ -154,7 +154,7 @@ def moments(model: nn.Module, batches: Iterable[Batch], names: Sequence[str]) ->
     Layers that read the very same tensor, such as query, key and value, share one Moments object.
     Raises ValueError when a layer saw nothing.
     """
-    found: dict[str, Moments] = {}
+    layer_moments: dict[str, Moments] = {}
     last: dict = {}
 
     def note(name: str, x: Tensor) -> None:
@@ -162,15 +162,15 @@ def moments(model: nn.Module, batches: Iterable[Batch], names: Sequence[str]) ->
             last.update(x=x, layer=name)
             rows = x.float()
             n = rows.shape[1]
-            seen = found.setdefault(name, Moments(0, rows.new_zeros(n, n), rows.new_zeros(n)))
+            seen = layer_moments.setdefault(name, Moments(0, rows.new_zeros(n, n), rows.new_zeros(n)))
             seen.count += len(rows)
             # S += X Xᵀ
             seen.sum_second.addmm_(rows.t(), rows)
             seen.sum_size += rows.abs().sum(dim=0)
-        found[name] = found[last["layer"]]
+        layer_moments[name] = layer_moments[last["layer"]]
 
     watch(model, batches, note, names)
-    silent = [name for name in names if name not in found]
+    silent = [name for name in names if name not in layer_moments]
     if silent:
         raise ValueError(f"{silent[0]} saw no input: is it part of the forward pass, and are there batches?")
-    return found
+    return layer_moments

@@ -160,9 +160,9 @@ class Translator(nn.Module):
         start = past[0][0].shape[2] if past else 0
         hidden, states, present = self.embed(self.target, target, start), [], []
         for number, layer in enumerate(self.decoder):
-            hidden, kept = layer(hidden, memory[number], mask, past[number] if past else None)
+            hidden, layer_cache = layer(hidden, memory[number], mask, past[number] if past else None)
             states.append(hidden)
-            present.append(kept)
+            present.append(layer_cache)
         states[-1] = self.decoder_norm(states[-1])
         return self.head(states[-1]), states, present
 
@@ -205,9 +205,9 @@ def keep_layers(model: Translator, encoder: list[int], decoder: list[int], dropo
         decoder_layers=len(decoder),
         dropout=model.shape.dropout if dropout is None else dropout,
     )
-    for kept, layers in ((encoder, model.encoder), (decoder, model.decoder)):
-        if not kept or not set(kept) <= set(range(len(layers))):
-            raise ValueError(f"layers {kept} cannot be kept: there are 0 ... {len(layers) - 1}, and one must stay.")
+    for numbers, layers in ((encoder, model.encoder), (decoder, model.decoder)):
+        if not numbers or not set(numbers) <= set(range(len(layers))):
+            raise ValueError(f"layers {numbers} cannot be kept: there are 0 ... {len(layers) - 1}, and one must stay.")
     copied = Translator(shape, model.source.num_embeddings, model.target.num_embeddings)
     states = model.state_dict()
     for name in copied.state_dict():

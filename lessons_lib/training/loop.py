@@ -185,8 +185,8 @@ def train(
         "seed": seed,
         "bfloat16": fast_bfloat16(device_type()),
     }
-    kept = Checkpoint(checkpoint, _fingerprint(model, data, settings)) if checkpoint is not None else None
-    state = kept.load() if kept else None
+    checkpointer = Checkpoint(checkpoint, _fingerprint(model, data, settings)) if checkpoint is not None else None
+    state = checkpointer.load() if checkpointer else None
     history = History(state["losses"], state["seconds"]) if state else History()
     batches = _Batches(len(next(iter(data.values()))), batch_size, steps, seed, start=len(history.losses))
     with torch.random.fork_rng():
@@ -201,18 +201,18 @@ def train(
                 seed=seed,
                 history=history,
                 state=state,
-                kept=kept,
+                checkpointer=checkpointer,
                 progress=progress,
             )
         finally:
             model.zero_grad(set_to_none=True)
             model.to(device).eval()
-    if kept:
-        kept.path.unlink(missing_ok=True)
+    if checkpointer:
+        checkpointer.path.unlink(missing_ok=True)
     return history
 
 
-def _loop(model, trained, loader, loss, *, steps, lr, seed, history, state, kept, progress) -> None:
+def _loop(model, trained, loader, loss, *, steps, lr, seed, history, state, checkpointer, progress) -> None:
     from accelerate import Accelerator, DataLoaderConfiguration
     from tqdm.auto import tqdm
 
@@ -237,9 +237,9 @@ def _loop(model, trained, loader, loss, *, steps, lr, seed, history, state, kept
         }
 
     done = len(history.losses)
-    shown = (progress or _watched.get()) and accelerator.is_main_process
-    bar = tqdm(total=steps, initial=done, desc="training", unit="step", leave=False, disable=not shown)
-    with bar, interrupt_between_steps() if kept else nullcontext([]) as interrupted:
+    show_bar = (progress or _watched.get()) and accelerator.is_main_process
+    bar = tqdm(total=steps, initial=done, desc="training", unit="step", leave=False, disable=not show_bar)
+    with bar, interrupt_between_steps() if checkpointer else nullcontext([]) as interrupted:
         for step, batch in enumerate(loader, start=done):
             started = time.perf_counter()
             for group in optimizer.param_groups:
@@ -263,8 +263,8 @@ def _loop(model, trained, loader, loss, *, steps, lr, seed, history, state, kept
             history.seconds += time.perf_counter() - started
             bar.set_postfix(loss=f"{mean:.3f}", refresh=False)
             bar.update()
-            if kept and accelerator.is_main_process and (interrupted or kept.is_due()):
-                kept.save(snapshot())
+            if checkpointer and accelerator.is_main_process and (interrupted or checkpointer.is_due()):
+                checkpointer.save(snapshot())
             if interrupted:
                 raise KeyboardInterrupt
     accelerator.free_memory()

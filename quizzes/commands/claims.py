@@ -40,7 +40,7 @@ class ClaimStanding:
     @property
     def verdict(self) -> str:
         """The verdicts as words; "not measured" when there is none."""
-        return ", ".join(dict.fromkeys(found.agrees for found in self.findings)) or NOT_MEASURED
+        return ", ".join(dict.fromkeys(finding.agrees for finding in self.findings)) or NOT_MEASURED
 
     @property
     def kind(self) -> str:
@@ -56,13 +56,13 @@ def standings() -> list[ClaimStanding]:
 
 
 def _standing(claim: Claim, rows: list[ClaimRow], ran: set[str | None]) -> ClaimStanding:
-    found = tuple(
+    findings = tuple(
         ClaimFinding(row.lesson, row.measured.measured, row.measured.verdict, row.measured.why, row.when)
         for row in rows
         if row.measured
     )
-    missing = tuple(lesson for lesson in claim.lessons if lesson not in {item.lesson for item in found})
-    return ClaimStanding(claim.id, claim.claim, claim.lessons, found, missing, _needs(claim, missing, ran))
+    missing = tuple(lesson for lesson in claim.lessons if lesson not in {item.lesson for item in findings})
+    return ClaimStanding(claim.id, claim.claim, claim.lessons, findings, missing, _needs(claim, missing, ran))
 
 
 def _needs(claim: Claim, missing: tuple[str, ...], ran: set[str | None]) -> str:
@@ -82,11 +82,11 @@ def _needs(claim: Claim, missing: tuple[str, ...], ran: set[str | None]) -> str:
     return " ".join([*parts, claim.needs] if missing and claim.needs else parts)
 
 
-def summary(found: list[ClaimStanding]) -> dict[str, int]:
+def summary(claim_standings: list[ClaimStanding]) -> dict[str, int]:
     """How many measurements gave each verdict, and how many claims have none."""
-    counts = Counter(item.agrees for standing in found for item in standing.findings)
+    counts = Counter(item.agrees for standing in claim_standings for item in standing.findings)
     words = {word: counts[word] for word in VERDICTS.values()}
-    return words | {NOT_MEASURED: sum(not standing.findings for standing in found)}
+    return words | {NOT_MEASURED: sum(not standing.findings for standing in claim_standings)}
 
 
 def as_table():
@@ -96,8 +96,8 @@ def as_table():
 
     table = Table("lesson", "claim", "measured here", "agrees?", "why", title="Claimed and measured", show_lines=True)
     for item in standings():
-        for found in item.findings:
-            table.add_row(found.lesson, *map(escape, (item.claim, found.measured, found.agrees, found.why)))
+        for finding in item.findings:
+            table.add_row(finding.lesson, *map(escape, (item.claim, finding.measured, finding.agrees, finding.why)))
         if item.missing:
             table.add_row(", ".join(item.missing), escape(item.claim), NOT_MEASURED, "", escape(item.needs))
     return table
@@ -105,23 +105,26 @@ def as_table():
 
 def as_json() -> str:
     """The whole as JSON: machine, when it was written, summary, claims."""
-    found = standings()
-    made = datetime.now(UTC).isoformat(timespec="seconds")
-    whole = {"written": made, "machine": benchmark.machine(), "summary": summary(found)}
-    return json.dumps(whole | {"claims": [asdict(item) | {"verdict": item.verdict} for item in found]}, indent=1) + "\n"
+    claim_standings = standings()
+    timestamp = datetime.now(UTC).isoformat(timespec="seconds")
+    whole = {"written": timestamp, "machine": benchmark.machine(), "summary": summary(claim_standings)}
+    return (
+        json.dumps(whole | {"claims": [asdict(item) | {"verdict": item.verdict} for item in claim_standings]}, indent=1)
+        + "\n"
+    )
 
 
 def as_html() -> str:
     """The whole as one page that needs nothing else."""
     from quizzes.grading.reports import feedback
 
-    found = standings()
+    claim_standings = standings()
     return (
         feedback.pages()
         .get_template("claims.html")
         .render(
-            claims=found,
-            summary=summary(found),
+            claims=claim_standings,
+            summary=summary(claim_standings),
             machine=benchmark.machine(),
             written=datetime.now(UTC).isoformat(timespec="seconds"),
         )

@@ -48,9 +48,9 @@ def packages(requirements: Path) -> Iterator[Finding]:
         return
     pins = list(_pins(requirements.read_text(encoding="utf-8")))
     installed = [(pin, _installed(pin.name)) for pin in pins]
-    amiss = [(pin, found) for pin, found in installed if not pin.specifier.contains(found, prereleases=True)]
-    for pin, found in amiss:
-        mend = f"{found or 'not installed'}; pip install '{pin.name}{pin.specifier}'"
+    amiss = [(pin, version) for pin, version in installed if not pin.specifier.contains(version, prereleases=True)]
+    for pin, version in amiss:
+        mend = f"{version or 'not installed'}; pip install '{pin.name}{pin.specifier}'"
         yield Finding(f"package {pin.name}", False, mend)
     if not amiss:
         yield Finding("packages", True, f"{len(pins)} as pinned in {requirements.name}")

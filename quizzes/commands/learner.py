@@ -50,11 +50,11 @@ def next_exercise(
     from quizzes.learner import workspace as copies
     from quizzes.learner.standing import following, standings
 
-    found = following(standings())
-    if found is None:
+    next_step = following(standings())
+    if next_step is None:
         typer.echo("Every exercise and every question is solved.")
         return
-    row, item = found
+    row, item = next_step
     exercise = lesson(row.number).work.get(item)
     worth = f" (points: {exercise.points}, minutes: about {exercise.minutes})" if exercise else ""
     place = copies.place(row.number, item, workspace or copies.FOLDER)
@@ -78,10 +78,12 @@ def reset(
     """Put a clean notebook in place of yours. Yours is kept beside it, and so are the points you have earned."""
     from quizzes.learner import workspace as copies
 
-    clean, kept = copies.reset(number.zfill(2), workspace or copies.FOLDER)
-    if kept == clean:
+    clean, old_copy = copies.reset(number.zfill(2), workspace or copies.FOLDER)
+    if old_copy == clean:
         typer.echo(f"{clean} is as clean as it came; nothing to do.")
         return
     typer.echo(f"{clean} is clean.")
-    if kept is not None:
-        typer.echo(f"What you had is kept in {kept}. If the lesson is open, choose File > Reload Notebook from Disk.")
+    if old_copy is not None:
+        typer.echo(
+            f"What you had is kept in {old_copy}. If the lesson is open, choose File > Reload Notebook from Disk."
+        )

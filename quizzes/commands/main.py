@@ -72,9 +72,9 @@ def study(
     """Compute a study, or resume one that was interrupted."""
     from lessons_lib.studies import study as studies
 
-    found = studies.load(name)
-    table = found.compute(fresh=fresh)
-    say(f"Study {name}: {len(table)} cells, kept in {found.path}.")
+    grid = studies.load(name)
+    table = grid.compute(fresh=fresh)
+    say(f"Study {name}: {len(table)} cells, kept in {grid.path}.")
 
 
 @app.command()

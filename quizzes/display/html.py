@@ -25,8 +25,8 @@ def brief(value, limit: int = 300) -> str:
     elif isinstance(value, dict):
         text = "{" + ", ".join(f"{key!r}: {brief(item, limit)}" for key, item in value.items()) + "}"
     elif hasattr(value, "kind") and hasattr(value, "parameters"):  # a recipe
-        shown = ", ".join(f"{key}={brief(item, 60)}" for key, item in value.parameters.items())
-        text = f"{value.kind}({shown})"
+        arguments = ", ".join(f"{key}={brief(item, 60)}" for key, item in value.parameters.items())
+        text = f"{value.kind}({arguments})"
     else:
         text = repr(value)
     return text if len(text) <= limit else text[: limit - 4] + " ..."
@@ -87,15 +87,15 @@ def feedback_html(result) -> str:
 
 def failure_html(name: str, failure) -> str:
     """One failing case as a list of what was called and what came; tensors that differ as coloured grids."""
-    shown = {
+    facts = {
         label: f'<pre style="margin:0;white-space:pre-wrap">{escape(text)}</pre>'
         for label, text in _failure(name, failure)
     }
     if failure.parting is not None:
-        difference = shown.pop("Difference")
-        del shown["Expected"], shown["Got"]
-        shown |= {"Values": tensors.beside(failure.parting), "Difference": difference}
-    return _facts(shown.items())
+        difference = facts.pop("Difference")
+        del facts["Expected"], facts["Got"]
+        facts |= {"Values": tensors.beside(failure.parting), "Difference": difference}
+    return _facts(facts.items())
 
 
 def _facts(rows) -> str:

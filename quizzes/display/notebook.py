@@ -59,15 +59,15 @@ def helps(result):
     return _buttons(labels, shown)
 
 
-def _buttons(labels: dict[str, str], shown):
-    """A row of buttons, {what it says: what it does}; pressing one shows the HTML that shown(label) returns."""
+def _buttons(labels: dict[str, str], html_for):
+    """A row of buttons, {what it says: what it does}; pressing one shows the HTML that html_for(label) returns."""
     import ipywidgets
 
     below = ipywidgets.HTML()
 
     def press(button) -> None:
         # A screen reader speaks an alert that enters the page, while the focus stays where the reader is.
-        below.value = f'<div role="alert">{shown(button.description)}</div>'
+        below.value = f'<div role="alert">{html_for(button.description)}</div>'
 
     row = [
         ipywidgets.Button(description=label, tooltip=does, layout={"width": "auto", "min_width": "3.5em"})

@@ -55,12 +55,12 @@ class _Window:
         self.shown = matrix[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
 
     def __str__(self) -> str:
-        said = f"shape {tuple(self.tensor.shape)}, {self.tensor.dtype}".replace("torch.", "")
+        description = f"shape {tuple(self.tensor.shape)}, {self.tensor.dtype}".replace("torch.", "")
         if self.shown.numel() == self.tensor.numel():
-            return said
+            return description
         spans = (self.rows, self.columns)[-self.tensor.ndim :]
         places = [*map(str, self.outer), *(f"{span.start} to {span.stop - 1}" for span in spans)]
-        return f"{said}, entries [{', '.join(places)}]"
+        return f"{description}, entries [{', '.join(places)}]"
 
 
 def _around(place: int, length: int) -> range:

@@ -222,8 +222,8 @@ def exercise(*, points: int, minutes: int, hint: str):
         bank = BANKS.setdefault(reference.__module__, {})
         if reference.__name__ in bank:
             raise ValueError(f"{reference.__module__} has two exercises called {reference.__name__!r}; rename one.")
-        made = Exercise(reference, reference.__name__, points, minutes, hint)
-        bank[made.name] = made
-        return made
+        entry = Exercise(reference, reference.__name__, points, minutes, hint)
+        bank[entry.name] = entry
+        return entry
 
     return register

@@ -106,34 +106,34 @@ class HandIn:
 
     def lacks(self, tier: Tier, measured: MeasuredModel) -> list[str]:
         """What keeps a model from a tier, in words; empty when it meets it."""
-        found = []
+        shortfalls = []
         if measured.bytes > tier.most_bytes:
-            found.append(f"{measured.bytes:,} bytes are {measured.bytes - tier.most_bytes:,} too many")
+            shortfalls.append(f"{measured.bytes:,} bytes are {measured.bytes - tier.most_bytes:,} too many")
         # NaN meets nothing.
         if not measured.kept >= tier.least:
-            needed, kept = self.quality.needed(tier.least), self.quality.kept(measured.kept)
-            found.append(f"the quality must be {needed}, and it is {kept}")
-        return found
+            needed, actual = self.quality.needed(tier.least), self.quality.kept(measured.kept)
+            shortfalls.append(f"the quality must be {needed}, and it is {actual}")
+        return shortfalls
 
     @property
     def quality(self) -> "Quality":
         """How the quality of its task reads."""
         return QUALITIES[self.task]
 
-    def figures(self, found: MeasuredModel) -> list[tuple[str, str]]:
+    def figures(self, model: MeasuredModel) -> list[tuple[str, str]]:
         """What was measured of a model, and what keeps it from the next tier, as label and text."""
-        measured = (found.quality, found.low, found.high, found.teacher)
+        measured = (model.quality, model.low, model.high, model.teacher)
         value, low, high, teacher = map(self.quality.value, measured)
         rows = [
-            ("Bytes", f"{found.bytes:,}"),
+            ("Bytes", f"{model.bytes:,}"),
             ("Quality", f"{value}, 95 % interval from {low} to {high}"),
             ("The teacher's, on the same data", teacher),
-            ("Kept", self.quality.kept(found.kept)),
-            ("Throughput", f"{found.throughput:,.0f} a second, batches of {BATCH}, one thread; shown, not graded"),
+            ("Kept", self.quality.kept(model.kept)),
+            ("Throughput", f"{model.throughput:,.0f} a second, batches of {BATCH}, one thread; shown, not graded"),
         ]
-        reached = self.tier(found)
+        reached = self.tier(model)
         better = self.tiers[: self.tiers.index(reached)] if reached else self.tiers
-        return rows + [(f"For {item.name}", "; ".join(self.lacks(item, found))) for item in better[-1:]]
+        return rows + [(f"For {item.name}", "; ".join(self.lacks(item, model))) for item in better[-1:]]
 
     def budgets(self) -> list[tuple[str, str]]:
         """What each tier asks for, as label and text."""

@@ -151,14 +151,14 @@ class AnswerKey:
         if all(failure.answer.status == NOT_ATTEMPTED for failure in failures):
             return None
         failed = {id(failure.case) for failure in failures}
-        best, found = 0, None
+        best, mistake = 0, None
         for text, mistaken in self.mistaken:
             pairs = zip(mistaken, answers, strict=True)
             explained = [_same(theirs, answer, self.exercise.tolerance) for theirs, answer in pairs]
             all_failures = all(ok for ok, case in zip(explained, self.cases, strict=True) if id(case) in failed)
             if all_failures and sum(explained) > best:
-                best, found = sum(explained), text
-        return found
+                best, mistake = sum(explained), text
+        return mistake
 
 
 def judge(exercise: Exercise, cases: list[Case], answers: list[Answer]) -> CheckResult:

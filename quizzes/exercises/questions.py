@@ -53,15 +53,15 @@ def question(id: str, stem: str, *, hint: str, steps: list[str], **choices: tupl
     """
     # The caller's module, found as collections.namedtuple finds it: a bank then needs no registration of its own.
     bank = BANKS.setdefault(sys._getframe(1).f_globals["__name__"], {})
-    made = Question(id, stem, {letter: Choice(*choice) for letter, choice in choices.items()}, hint, tuple(steps))
+    entry = Question(id, stem, {letter: Choice(*choice) for letter, choice in choices.items()}, hint, tuple(steps))
     if id in bank:
         raise ValueError(f"there are two questions {id!r}; give one another id.")
     if len(choices) < 2 or list(choices) != list(string.ascii_uppercase[: len(choices)]):
         raise ValueError(f"question {id!r} has the choices {list(choices)}; name two or more A, B, C ... in order.")
-    silent = [letter for letter, choice in made.choices.items() if not choice.explanation.strip()]
+    silent = [letter for letter, choice in entry.choices.items() if not choice.explanation.strip()]
     if silent:
         raise ValueError(f"choice {silent[0]} of question {id!r} explains nothing; say why it is right or wrong.")
-    if sum(choice.right for choice in made.choices.values()) != 1:
+    if sum(choice.right for choice in entry.choices.values()) != 1:
         raise ValueError(f"question {id!r} needs exactly one right choice; mark it with True.")
-    bank[id] = made
-    return made
+    bank[id] = entry
+    return entry

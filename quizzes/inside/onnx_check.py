@@ -178,12 +178,12 @@ def _bits(tensor: TensorProto) -> int:
     return PACKED.get(kind) or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
-def _match(found: dict, wanted: dict[str, Port], what: str) -> None:
+def _match(values: dict, wanted: dict[str, Port], what: str) -> None:
     """Refuse unless exactly these are there, of the right type, with free sizes for batch and length."""
-    if set(found) != set(wanted):
-        raise ModelRefused(f"the {what} are {_names(found)}; they must be {_names(wanted)}")
+    if set(values) != set(wanted):
+        raise ModelRefused(f"the {what} are {_names(values)}; they must be {_names(wanted)}")
     for name, port in wanted.items():
-        held = found[name].type.tensor_type
+        held = values[name].type.tensor_type
         if port.kind is not None and held.elem_type != port.kind:
             kinds = [KINDS.get(kind, "unknown").lower() for kind in (held.elem_type, port.kind)]
             raise ModelRefused(f"{_name(name)} is of type {kinds[0]}; it must be {kinds[1]}")
@@ -192,9 +192,9 @@ def _match(found: dict, wanted: dict[str, Port], what: str) -> None:
         sizes = [axis.dim_value if axis.HasField("dim_value") else None for axis in held.shape.dim]
         free = sizes[:1] == [None] and (sizes[1:] == [None] or (name == "piece" and sizes[1:] == [1]))
         if len(sizes) != port.axes or not free:
-            shown = ", ".join("any" if size is None else str(size) for size in sizes)
+            shape = ", ".join("any" if size is None else str(size) for size in sizes)
             raise ModelRefused(
-                f"{_name(name)} has the shape ({shown}); batch and length must be free, as dynamic_shapes of "
+                f"{_name(name)} has the shape ({shape}); batch and length must be free, as dynamic_shapes of "
                 "torch.onnx.export makes them"
             )
 
@@ -205,8 +205,10 @@ def _name(text: str) -> str:
 
 
 def _names(names) -> str:
-    shown = sorted(names)
-    return ", ".join(map(_name, shown[:8])) + (", ..." if len(shown) > 8 else "") if shown else "none"
+    sorted_names = sorted(names)
+    return (
+        ", ".join(map(_name, sorted_names[:8])) + (", ..." if len(sorted_names) > 8 else "") if sorted_names else "none"
+    )
 
 
 def _first_line(error: Exception) -> str:

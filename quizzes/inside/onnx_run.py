@@ -65,8 +65,8 @@ class TranslatorRunner:
         written = numpy.full((len(inputs["source"]), self.settings["steps"]), self.settings["pad"])
         mask = inputs["source"] != self.settings["pad"]
         for rows, batch in _batches(inputs | {"mask": mask}, "mask", self.settings["batch"]):
-            said = self._greedy(batch["source"])
-            written[rows, : said.shape[1]] = said
+            pieces = self._greedy(batch["source"])
+            written[rows, : pieces.shape[1]] = pieces
         return {"written": written}
 
     def _greedy(self, source: numpy.ndarray) -> numpy.ndarray:
@@ -74,7 +74,7 @@ class TranslatorRunner:
         pad, begin, end = (self.settings[name] for name in ("pad", "begin", "end"))
         state = dict(zip(self.state, self.encoder.run(self.state, {"source": source}), strict=True))
         piece, ended = numpy.full((len(source), 1), begin), numpy.zeros(len(source), bool)
-        said = []
+        pieces = []
         for _ in range(self.settings["steps"]):
             if sum(held.nbytes for held in state.values()) > MOST_STATE_BYTES:
                 raise Unusable(f"the state grew beyond {MOST_STATE_BYTES / 2**20:.0f} MB")
@@ -90,10 +90,10 @@ class TranslatorRunner:
             logits[:, [pad, begin]] = -numpy.inf
             piece = numpy.where(ended, pad, logits.argmax(axis=1))[:, None]
             ended |= piece[:, 0] == end
-            said.append(piece)
+            pieces.append(piece)
             if ended.all():
                 break
-        return numpy.concatenate(said, axis=1)
+        return numpy.concatenate(pieces, axis=1)
 
 
 def _batches(inputs: Arrays, mask: str, size: int):

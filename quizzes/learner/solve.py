@@ -24,10 +24,10 @@ def solved(notebook: dict, lesson: Lesson) -> dict:
 
 def with_solution(source: str, name: str, solution: str) -> str:
     """A cell with the definition of `name` replaced. Raises ValueError when the cell does not define it."""
-    found = [node for node in ast.parse(source).body if getattr(node, "name", None) == name]
-    if not found:
+    definitions = [node for node in ast.parse(source).body if getattr(node, "name", None) == name]
+    if not definitions:
         raise ValueError(f"the cell of exercise {name!r} does not define it; write its stub as `def {name}(...)`.")
-    node = found[-1]
+    node = definitions[-1]
     first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
     lines = source.split("\n")
     return "\n".join([*lines[: first - 1], *solution.rstrip().split("\n"), *lines[node.end_lineno :]])
@@ -52,7 +52,7 @@ def with_answers(source: str, right: dict[str, str]) -> str:
 
 def lesson_notebook(folder: Path, number: str) -> Path:
     """The notebook of a lesson. Raises FileNotFoundError when the folder has none."""
-    found = sorted(folder.glob(f"{number}_*.ipynb"))
-    if not found:
+    paths = sorted(folder.glob(f"{number}_*.ipynb"))
+    if not paths:
         raise FileNotFoundError(f"{folder} has no notebook of lesson {number}; run python notebooks/generate.py")
-    return found[0]
+    return paths[0]

@@ -38,15 +38,15 @@ def reset(number: str, folder: Path) -> tuple[Path, Path | None]:
     if number not in numbers():
         raise ValueError(f"there is no lesson {number!r}; there is {', '.join(numbers())}.")
     clean = lesson_notebook(CLEAN, number)
-    mine, kept = folder / clean.name, None
+    mine, old_copy = folder / clean.name, None
     folder.mkdir(parents=True, exist_ok=True)
     if mine.exists():
         if mine.read_bytes() == clean.read_bytes():
             return mine, mine
-        kept = next(path for n in count(1) if not (path := mine.with_suffix(f".old-{n}.ipynb")).exists())
-        mine.rename(kept)
+        old_copy = next(path for n in count(1) if not (path := mine.with_suffix(f".old-{n}.ipynb")).exists())
+        mine.rename(old_copy)
     shutil.copyfile(clean, mine)
-    return mine, kept
+    return mine, old_copy
 
 
 def place(number: str, item: str, folder: Path) -> NotebookPlace:

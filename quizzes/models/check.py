@@ -33,8 +33,8 @@ class Result:
     @property
     def quality(self) -> Interval | None:
         """Accuracy or BLEU on the public data, with its interval."""
-        found = self.measured
-        return Interval(found.quality, found.low, found.high) if found else None
+        measurement = self.measured
+        return Interval(measurement.quality, measurement.low, measurement.high) if measurement else None
 
     @property
     def headline(self) -> str:
@@ -77,9 +77,9 @@ def check(hand_in: HandIn, folder: Path, seed: int) -> Result:
         begin = time.perf_counter()
         answers = model.run(held.inputs)
         seconds = time.perf_counter() - begin
-        found = tasks.measured(hand_in, held, answers, sum(map(len, files)), seconds)
+        measurement = tasks.measured(hand_in, held, answers, sum(map(len, files)), seconds)
     except ModelRefused as error:
         return Result(hand_in, task.files, problem=f"The model {error}.")
     except Exception as error:  # ONNX Runtime's have no base of their own
         return Result(hand_in, task.files, problem=f"It cannot be run: {str(error).strip() or type(error).__name__}")
-    return Result(hand_in, task.files, found)
+    return Result(hand_in, task.files, measurement)

@@ -40,13 +40,13 @@ def _unused_sentences() -> list[Sentence]:
     test = bbc.sentences("test")
     topics = dict(zip(test["document"], test["topic"], strict=True))
     known = {bbc.sentence_key(text) for split in bbc.SPLITS for text in bbc.sentences(split)["text"]}
-    found, places = {}, Counter()
+    by_key, places = {}, Counter()
     for document, topic in sorted(topics.items()):
         sentences = {bbc.sentence_key(text): text for text in bbc.split_sentences(bbc.article(document)[1])}
         places.update(list(sentences))
-        found |= {key: Sentence(text, topic, document) for key, text in sentences.items()}
+        by_key |= {key: Sentence(text, topic, document) for key, text in sentences.items()}
     return [
-        sentence for key, sentence in found.items() if places[key] == 1 and key not in known and bbc.long_enough(key)
+        sentence for key, sentence in by_key.items() if places[key] == 1 and key not in known and bbc.long_enough(key)
     ]
 
 
@@ -62,8 +62,8 @@ def honour_sentences(count: int, seed: int) -> list[Sentence]:
 def public_sentences(count: int, seed: int) -> list[Sentence]:
     """`count` sentences of the validation split, drawn from the seed. Raises ValueError when there are not so many."""
     rows = bbc.sentences("validation")
-    found = map(Sentence, rows["text"], rows["topic"], rows["document"])
-    return _drawn(list(found), count, seed)
+    sentences = map(Sentence, rows["text"], rows["topic"], rows["document"])
+    return _drawn(list(sentences), count, seed)
 
 
 def sentences_in(folder: Path) -> list[Sentence]:
@@ -79,17 +79,17 @@ def sentences_in(folder: Path) -> list[Sentence]:
     if unknown:
         raise ValueError(f"{folder} has the folder {unknown[0]!r}; its folders are {', '.join(bbc.TOPICS)}.")
     paths = [path for name in names for path in sorted((folder / name).glob("*.txt"))]
-    found = []
+    corpus = []
     for document, path in enumerate(paths):
         sentences = [text for text in bbc.split_sentences(_text(path)) if bbc.long_enough(bbc.sentence_key(text))]
         topic = bbc.TOPICS.index(path.parent.name)
-        found += [Sentence(text, topic, document) for text in sentences[: bbc.HELD_OUT_SENTENCES]]
-    if len({sentence.document for sentence in found}) < 2:
+        corpus += [Sentence(text, topic, document) for text in sentences[: bbc.HELD_OUT_SENTENCES]]
+    if len({sentence.document for sentence in corpus}) < 2:
         raise ValueError(
             f"{folder} holds fewer than two documents with sentences of {bbc.MIN_WORDS} words or "
             "more; write them as <topic>/<name>.txt."
         )
-    return found
+    return corpus
 
 
 def _text(path: Path) -> str:
@@ -109,8 +109,8 @@ def new_pairs(count: int, seed: int) -> list[Pair]:
     known = {text for split in phrase_pairs.SPLITS for text in phrase_pairs.pairs(split)["english"]}
     # Seven phrases in a hundred are in the file already, most of them months of a year.
     rows = _script().rows("test", count + count // 2 + 50, f"{seed} hand-in")
-    found = [Pair(english, french) for _, _, english, french in rows if english not in known]
-    return found[:count]
+    pairs = [Pair(english, french) for _, _, english, french in rows if english not in known]
+    return pairs[:count]
 
 
 def public_pairs(count: int, seed: int) -> list[Pair]:
@@ -122,9 +122,9 @@ def public_pairs(count: int, seed: int) -> list[Pair]:
 @lru_cache(maxsize=1)
 def _script():
     """data/make_translation_pairs.py as a module; it stands beside the file that it made, not in a package."""
-    found = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 

@@ -177,10 +177,12 @@ def rows_sha256(rows: Sequence) -> str:
 def measured(hand_in: HandIn, held: HeldOut, answers: Arrays, size: int, seconds: float) -> MeasuredModel:
     """What the answers show of a model of this size that gave them in so many seconds. Raises ValueError."""
     task = TASKS[hand_in.task]
-    found = task.quality(answers, held.rows)
-    kept = task.kept(found.value, held.teacher)
-    ends = (found.value, found.low, found.high)
-    return MeasuredModel(size, *map(float, ends), held.teacher, float(kept), len(held.rows) / max(seconds, 1e-9))
+    quality = task.quality(answers, held.rows)
+    relative_quality = task.kept(quality.value, held.teacher)
+    ends = (quality.value, quality.low, quality.high)
+    return MeasuredModel(
+        size, *map(float, ends), held.teacher, float(relative_quality), len(held.rows) / max(seconds, 1e-9)
+    )
 
 
 def is_of(task: TopicModels | TranslatorModels, file: str) -> str:
@@ -194,7 +196,7 @@ def is_of(task: TopicModels | TranslatorModels, file: str) -> str:
 
 def _checked(answers: Arrays, name: str, kind: type, shape: tuple[int, ...]) -> numpy.ndarray:
     """What came back, as it must be: nothing else, of this type and shape."""
-    found = answers.get(name)
-    if set(answers) != {name} or not isinstance(found, numpy.ndarray) or (found.dtype, found.shape) != (kind, shape):
+    array = answers.get(name)
+    if set(answers) != {name} or not isinstance(array, numpy.ndarray) or (array.dtype, array.shape) != (kind, shape):
         raise ValueError(f"there must be {name} alone, {numpy.dtype(kind)} of shape {shape}")
-    return found
+    return array

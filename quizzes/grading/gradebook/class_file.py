@@ -112,11 +112,11 @@ class ClassFile:
 
     @cached_property
     def _by_key(self) -> dict[str, Person | None]:
-        found: dict[str, Person | None] = {}
+        by_key: dict[str, Person | None] = {}
         for person in self.students:
             for key in set(filter(None, map(folded, _known_as(person)))):
-                found[key] = None if key in found else person  # two people of one name: neither
-        return found
+                by_key[key] = None if key in by_key else person  # two people of one name: neither
+        return by_key
 
     def person(self, place: Place) -> Person | None:
         """Who on the roster a hand-in is from, None when nobody or more than one fits."""

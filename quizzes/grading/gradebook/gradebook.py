@@ -52,7 +52,7 @@ class Gradebook:
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             kind = url.partition(":")[0]  # what follows may hold a password
             raise GradebookError(f"{kind}: cannot be used as a database: {error}") from error
-        shown = self.engine.url.render_as_string(hide_password=True)
+        safe_url = self.engine.url.render_as_string(hide_password=True)
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "connect", _careful)
         try:
@@ -61,13 +61,13 @@ class Gradebook:
             if not self.setting("seed"):
                 self.keep("format", FORMAT)
                 self.keep("seed", str(secrets.randbits(62)))
-            self.seed, found = int(self.setting("seed")), self.setting("format")
+            self.seed, version = int(self.setting("seed")), self.setting("format")
         except (DatabaseError, ValueError) as error:
             if self.engine.dialect.name == "sqlite":
-                raise GradebookError(f"{shown} is not a gradebook; move it away or choose another --out") from error
-            raise GradebookError(f"{shown} cannot be used: {error}") from error
-        if found != FORMAT:
-            raise GradebookError(f"{shown} is a gradebook of another version of the course; choose another --out")
+                raise GradebookError(f"{safe_url} is not a gradebook; move it away or choose another --out") from error
+            raise GradebookError(f"{safe_url} cannot be used: {error}") from error
+        if version != FORMAT:
+            raise GradebookError(f"{safe_url} is a gradebook of another version of the course; choose another --out")
 
     @classmethod
     def in_folder(cls, folder: Path, url: str | None = None) -> "Gradebook":
@@ -78,8 +78,8 @@ class Gradebook:
 
     def setting(self, name: str) -> str:
         """A setting, empty when there is none."""
-        found = self.session.get(Setting, name)
-        return found.value if found else ""
+        setting = self.session.get(Setting, name)
+        return setting.value if setting else ""
 
     def keep(self, name: str, value: str) -> None:
         """Keep a setting."""
@@ -88,14 +88,14 @@ class Gradebook:
 
     def student(self, name: str, canvas_id: str = "") -> Student:
         """The student of that name, made when there is none; whoever asks commits."""
-        found = self.session.scalars(select(Student).filter_by(key=digest(name))).one_or_none()
-        if found is None:
-            found = Student(key=digest(name), name=text(name), canvas_id=canvas_id)
-            self.session.add(found)
+        person = self.session.scalars(select(Student).filter_by(key=digest(name))).one_or_none()
+        if person is None:
+            person = Student(key=digest(name), name=text(name), canvas_id=canvas_id)
+            self.session.add(person)
         elif canvas_id:
-            found.canvas_id = canvas_id
+            person.canvas_id = canvas_id
         self.session.flush()
-        return found
+        return person
 
     def open(self, student: str, lesson: str, notebook: str, sha256: str, questions_count: bool, **known) -> Entry:
         """The entry for a hand-in: as it was left when the content is the same, else a new one in its place.
@@ -177,13 +177,13 @@ class Gradebook:
         """Give points in the machine's place, or take that back with points=None."""
         person = self.student(student)
         where = {"student_id": person.id, "lesson": lesson, "item": item}
-        found = self.session.scalars(select(Override).filter_by(**where)).one_or_none()
-        if found is not None:
-            self.session.delete(found)
+        old_override = self.session.scalars(select(Override).filter_by(**where)).one_or_none()
+        if old_override is not None:
+            self.session.delete(old_override)
             self.session.flush()
         if points is not None:
-            made = datetime.now(UTC).isoformat(timespec="seconds")
-            self.session.add(Override(**where, points=points, comment=text(comment), made=made))
+            timestamp = datetime.now(UTC).isoformat(timespec="seconds")
+            self.session.add(Override(**where, points=points, comment=text(comment), made=timestamp))
         self.session.commit()
 
     def close(self) -> None:

@@ -87,28 +87,30 @@ def grades(gradebook: Gradebook) -> list[Grade]:
         overrides.setdefault((name_of(item.person, group), item.lesson), {})[item.item] = item
     given = {entry.lesson for entry in entries} | set(group.lessons)
     worth = {lesson: _worth(lesson, entries) for lesson in given | {lesson for _, lesson in overrides}}
-    found = [
+    all_grades = [
         _grade(entry, group, overrides.get(whose, {}), others)
         for whose, mine in _by_person(entries, group).items()
         for entry, others in _counting(mine)
     ]
-    there = {(grade.student, grade.lesson) for grade in found}
+    there = {(grade.student, grade.lesson) for grade in all_grades}
     wanted = [lesson for lesson in worth if lesson and group.rule(lesson).counts]
     for name in [*people, *{name for name, _ in overrides} - set(people)]:
         for lesson in wanted:
             by_hand = overrides.get((name, lesson), {})
             # Points by hand in a lesson that nobody was given are one person's; nobody else missed anything.
             if (name, lesson) not in there and (by_hand or (name in people and lesson in given)):
-                found.append(_absent(name, lesson, worth[lesson], group, people.get(name), by_hand))
-    return sorted(found, key=lambda grade: (grade.student, grade.lesson, grade.entry.notebook if grade.entry else ""))
+                all_grades.append(_absent(name, lesson, worth[lesson], group, people.get(name), by_hand))
+    return sorted(
+        all_grades, key=lambda grade: (grade.student, grade.lesson, grade.entry.notebook if grade.entry else "")
+    )
 
 
 def _by_person(entries: list[Entry], group: ClassFile) -> dict[tuple[str, str], list[Entry]]:
     """Hand-ins by whose they are and for which lesson, whatever names the gradebook keeps them under."""
-    found: dict[tuple[str, str], list[Entry]] = {}
+    by_person: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
-        found.setdefault((name_of(entry.person, group), entry.lesson), []).append(entry)
-    return found
+        by_person.setdefault((name_of(entry.person, group), entry.lesson), []).append(entry)
+    return by_person
 
 
 def _counting(mine: list[Entry]) -> list[tuple[Entry, list[Entry]]]:
@@ -130,13 +132,15 @@ def _worth(lesson: str, entries: list[Entry]) -> float:
 
 
 def _items(entry: Entry, by_hand: dict[str, Override]) -> tuple[Item, ...]:
-    found = [
-        Item(found.kind, found.item, found.max_points, found, by_hand.get(item_name(found.kind, found.item)))
-        for found in entry.verdicts
+    items = [
+        Item(
+            verdict.kind, verdict.item, verdict.max_points, verdict, by_hand.get(item_name(verdict.kind, verdict.item))
+        )
+        for verdict in entry.verdicts
     ]
-    there = {item_name(item.kind, item.name) for item in found} | {WHOLE}
+    there = {item_name(item.kind, item.name) for item in items} | {WHOLE}
     # A person may give points for what the machine never saw, such as an exercise of an unreadable notebook.
-    return (*found, *_by_hand_alone(entry.lesson, by_hand, there))
+    return (*items, *_by_hand_alone(entry.lesson, by_hand, there))
 
 
 def _by_hand_alone(lesson: str, by_hand: dict[str, Override], there: set[str]) -> list[Item]:

@@ -36,23 +36,23 @@ def hand_ins(student: str, files: list[File]) -> list[HandedIn]:
     Of several that can be read, one that was worked on counts before an untouched one, then the one with the shortest
     name (a copy made by JupyterLab or a browser has a longer one), then the latest.
     """
-    canvas_id = next((found.place.canvas_id for found in files if found.place.canvas_id), "")
+    canvas_id = next((file.place.canvas_id for file in files if file.place.canvas_id), "")
     unpacked = list(_unpacked(files))
-    notebooks = [found for found in unpacked if isinstance(found, HandedIn) or found.ends(*NOTEBOOKS)]
-    models = [found for found in unpacked if isinstance(found, File) and found.ends(ENDING)]
+    notebooks = [item for item in unpacked if isinstance(item, HandedIn) or item.ends(*NOTEBOOKS)]
+    models = [item for item in unpacked if isinstance(item, File) and item.ends(ENDING)]
     if not notebooks:
         return [HandedIn(student, "", "", problem=_nothing(files), canvas_id=canvas_id)]
     by_lesson: dict[str, list[HandedIn]] = {}
-    for found in notebooks[:MAX_NOTEBOOKS]:
-        read = found if isinstance(found, HandedIn) else _read(student, found)
+    for notebook in notebooks[:MAX_NOTEBOOKS]:
+        read = notebook if isinstance(notebook, HandedIn) else _read(student, notebook)
         by_lesson.setdefault(read.lesson or read.notebook, []).append(replace(read, student=student))
     chosen = []
-    for found in by_lesson.values():
-        first, *others = sorted(found, key=_rank)
-        shown = tuple(sorted(item.notebook for item in others))
+    for candidates in by_lesson.values():
+        first, *others = sorted(candidates, key=_rank)
+        other_notebooks = tuple(sorted(item.notebook for item in others))
         if first.submission is not None:
             first = replace(first, submission=with_models(first.submission, first.notebook, models))
-        chosen.append(replace(first, others=shown, canvas_id=canvas_id))
+        chosen.append(replace(first, others=other_notebooks, canvas_id=canvas_id))
     if len(notebooks) > MAX_NOTEBOOKS:
         problem = f"{len(notebooks)} notebooks handed in; the first {MAX_NOTEBOOKS} were read"
         chosen.append(HandedIn(student, "", "", problem=problem, canvas_id=canvas_id))
@@ -67,35 +67,35 @@ def _rank(item: HandedIn) -> tuple:
 
 def _nothing(files: list[File]) -> str:
     """Why somebody has no notebook: a link in the place of the folder, or other files."""
-    for found in files:
-        if not found.place.file:
+    for file in files:
+        if not file.place.file:
             try:
-                found.read()
+                file.read()
             except Unreadable as error:
                 if str(error) == A_LINK:
                     return A_LINK
-    other = sorted(found.name for found in files if found.place.file)[:3]
+    other = sorted(file.name for file in files if file.place.file)[:3]
     return f"{NOTHING}; there is {', '.join(other)}" if other else NOTHING
 
 
 def _unpacked(files: list[File]) -> Iterator[File | HandedIn]:
     """The files, with what a student's own zip holds in its place, or why it cannot be opened."""
-    for found in files:
-        if not found.ends(".zip"):
-            yield found
+    for file in files:
+        if not file.ends(".zip"):
+            yield file
             continue
         try:
-            archive = Archive(found.read(), MAX_OWN_DIRECTORY_BYTES)
+            archive = Archive(file.read(), MAX_OWN_DIRECTORY_BYTES)
         except Unreadable as error:
-            yield HandedIn("", _known_lesson(found.name), found.shown, problem=f"{found.name} {error}")
+            yield HandedIn("", _known_lesson(file.name), file.shown, problem=f"{file.name} {error}")
             continue
         left = MAX_OWN_BYTES
         for member in [item for item in archive if _is_wanted(item.parts[-1])][: MAX_NOTEBOOKS + 1]:
             left -= member.info.file_size
             path = "/".join(member.parts)
             read = member.read if left >= 0 else refuse("comes from a zip that holds more than is read")
-            place = replace(found.place, file=path)
-            yield File(place, f"{found.shown}/{path}", read, found.changed)
+            place = replace(file.place, file=path)
+            yield File(place, f"{file.shown}/{path}", read, file.changed)
 
 
 def _is_wanted(name: str) -> bool:
@@ -108,19 +108,19 @@ def _known_lesson(name: str) -> str:
     return number if number in lessons.numbers() else ""
 
 
-def _read(student: str, found: File) -> HandedIn:
+def _read(student: str, file: File) -> HandedIn:
     try:
-        submission = parse(found.read(), found.name)
+        submission = parse(file.read(), file.name)
         if submission.lesson is None:  # nothing in the notebook says: then its folder may
-            submission.lesson = next(filter(None, map(lesson_in_name, found.place.file.split("/")[:-1])), None)
+            submission.lesson = next(filter(None, map(lesson_in_name, file.place.file.split("/")[:-1])), None)
     except Unreadable as error:
         return HandedIn(
             student,
-            _known_lesson(found.name),
-            found.shown,
-            problem=f"{found.name} {error}",
-            handed_in=found.changed,
-            late=found.place.late,
+            _known_lesson(file.name),
+            file.shown,
+            problem=f"{file.name} {error}",
+            handed_in=file.changed,
+            late=file.place.late,
         )
     problem = ""
     if submission.lesson is None:
@@ -128,5 +128,5 @@ def _read(student: str, found: File) -> HandedIn:
     elif submission.lesson not in lessons.numbers():
         problem = f"is for lesson {submission.lesson}, which has no exercises here"
     if problem:
-        return HandedIn(student, "", found.shown, None, f"{found.name} {problem}", (), found.changed, found.place.late)
-    return HandedIn(student, submission.lesson, found.shown, submission, "", (), found.changed, found.place.late)
+        return HandedIn(student, "", file.shown, None, f"{file.name} {problem}", (), file.changed, file.place.late)
+    return HandedIn(student, submission.lesson, file.shown, submission, "", (), file.changed, file.place.late)

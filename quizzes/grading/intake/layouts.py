@@ -50,23 +50,23 @@ def students(root: Path, who: Callable[[Place], str] = lambda place: place.stude
     """
     if not root.is_dir() and not root.is_file():
         raise NotADirectoryError(f"{root} is not a folder; give the folder that holds one folder a student, or a zip")
-    found: dict[str, list[File]] = {}
+    by_student: dict[str, list[File]] = {}
     for item in _folder(root) if root.is_dir() else _archive(root):
-        found.setdefault(names.clean(who(item.place)), []).append(item)
-    return dict(sorted(found.items()))
+        by_student.setdefault(names.clean(who(item.place)), []).append(item)
+    return dict(sorted(by_student.items()))
 
 
 def _apart(files: list[File]) -> list[File]:
     """Moodle numbers people anew in each assignment, so their number is used only for two who share a name there."""
     numbers: dict[str, set[str]] = {}
-    for found in files:
-        numbers.setdefault(found.place.student, set()).add(found.place.moodle_id)
+    for file in files:
+        numbers.setdefault(file.place.student, set()).add(file.place.moodle_id)
     shared = {name for name, ids in numbers.items() if len(ids - {""}) > 1}
     return [
-        replace(found, place=replace(found.place, student=f"{found.place.student} ({found.place.moodle_id})"))
-        if found.place.student in shared and found.place.moodle_id
-        else found
-        for found in files
+        replace(file, place=replace(file.place, student=f"{file.place.student} ({file.place.moodle_id})"))
+        if file.place.student in shared and file.place.moodle_id
+        else file
+        for file in files
     ]
 
 
@@ -139,8 +139,8 @@ def _time_stamp(folder: Path) -> datetime | None:
     """When nbgrader collected the folder, by its timestamp.txt; None for what is no time, or none that UTC has."""
     try:
         text = (folder / "timestamp.txt").read_text(encoding="utf-8")[:40].strip()
-        found = datetime.fromisoformat(text.removesuffix(" UTC"))
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        stamp = datetime.fromisoformat(text.removesuffix(" UTC"))
+        return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)
     except (OSError, OverflowError, ValueError):
         return None
 
@@ -159,7 +159,7 @@ def _archive(path: Path) -> list[File]:
         members = list(Archive(path))
     except Unreadable as error:
         raise Unreadable(f"{path} {error}") from error
-    top, found = _top([member.parts for member in members]), []
+    top, files = _top([member.parts for member in members]), []
     for member in members:
         parts = member.parts[len(top) :]
         if member.parts[: len(top)] != top or not parts:
@@ -168,8 +168,8 @@ def _archive(path: Path) -> list[File]:
         if len(parts) > 1 or names.place(parts) or parts[0].lower().endswith((*NOTEBOOKS, ".zip")):
             place = _place(parts)
             changed = None if place.canvas else member.changed
-            found.append(File(place, f"{path.name}/{'/'.join(member.parts)}", member.read, changed))
-    return _apart(found)
+            files.append(File(place, f"{path.name}/{'/'.join(member.parts)}", member.read, changed))
+    return _apart(files)
 
 
 def _top(paths: list[tuple[str, ...]]) -> tuple[str, ...]:

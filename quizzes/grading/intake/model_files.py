@@ -20,14 +20,14 @@ def with_models(submission: Submission, notebook: str, files: list[File]) -> Sub
     """
     folder = str(Path(notebook).parent)
     ranked = sorted((item for item in files if item.ends(ENDING)), key=lambda item: _rank(item, folder))
-    found = {}
+    models = {}
     for hand_in in lessons.lesson(submission.lesson).hand_ins.values():
         task = tasks.TASKS[hand_in.task]
         for item in ranked:
             name = tasks.is_of(task, item.name)
-            if name and name not in found:
-                found[name] = _content(item)
-    return submission.with_models(dict(sorted(found.items())))
+            if name and name not in models:
+                models[name] = _content(item)
+    return submission.with_models(dict(sorted(models.items())))
 
 
 def beside(submission: Submission, notebook: Path) -> Submission:

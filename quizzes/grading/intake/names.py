@@ -50,18 +50,18 @@ def place(parts: tuple[str, ...]) -> Place | None:
     Only the outermost name counts: what lies inside a student's folder is named by the student.
     """
     rest = "/".join(parts[1:])
-    found = MOODLE.fullmatch(parts[0])
-    if found and (rest or found["file"]):
-        return Place(clean(found["name"]), rest or found["file"], moodle_id=found["id"])
-    found = None if rest else CANVAS.fullmatch(parts[0])
-    if found is None:
+    match = MOODLE.fullmatch(parts[0])
+    if match and (rest or match["file"]):
+        return Place(clean(match["name"]), rest or match["file"], moodle_id=match["id"])
+    match = None if rest else CANVAS.fullmatch(parts[0])
+    if match is None:
         return None
-    late = bool(found["late"] or found["late2"])
-    if found["anonymous"]:
-        return Place(f"anon_{found['anonymous']}", found["file"], late=late, canvas=True)
+    late = bool(match["late"] or match["late2"])
+    if match["anonymous"]:
+        return Place(f"anon_{match['anonymous']}", match["file"], late=late, canvas=True)
     # Canvas's numbers tell two people of one name apart, and are what its gradebook knows them by.
-    student = clean(f"{found['name']}_{found['id']}")
-    return Place(student, found["file"], canvas_id=found["id"], late=late, canvas=True)
+    student = clean(f"{match['name']}_{match['id']}")
+    return Place(student, match["file"], canvas_id=match["id"], late=late, canvas=True)
 
 
 def folder_name(student: str) -> str:

@@ -36,8 +36,8 @@ class Submission:
 
     def answer_to(self, exercise: str) -> Statement | None:
         """The definition that answers an exercise: in its own cell, else the last one; a stub only as a last resort."""
-        found = [item for item in self.statements if item.defines and exercise in item.binds]
-        ranked = sorted(found, key=lambda item: (not item.stub, item.exercise == exercise))
+        definitions = [item for item in self.statements if item.defines and exercise in item.binds]
+        ranked = sorted(definitions, key=lambda item: (not item.stub, item.exercise == exercise))
         return ranked[-1] if ranked else None
 
     @property
@@ -71,7 +71,7 @@ class Submission:
         Other definitions of that name are left out; the chosen one is repeated when anything after it takes the name.
         """
         chosen = {name: self.answer_to(name) for name in exercises}
-        kept = [
+        statements = [
             item
             for item in self.statements
             if not item.defines or all(chosen.get(name, item) is item for name in item.binds)
@@ -80,10 +80,10 @@ class Submission:
         # What answers several exercises at once, as in f = g = lambda x: x, goes first: it must not take a name again.
         answers = [(name, answer) for name, answer in chosen.items() if answer is not None]
         for name, answer in sorted(answers, key=lambda pair: -len(pair[1].binds)):
-            binders = [item for item in kept + again if name in item.binds]
+            binders = [item for item in statements + again if name in item.binds]
             if not binders or binders[-1] is not answer:
                 again.append(answer)
-        return kept + again
+        return statements + again
 
 
 def read(path: Path) -> Submission:

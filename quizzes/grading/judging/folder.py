@@ -58,15 +58,15 @@ def grade(
 
     # Verdicts on questions need nothing but the notebook; they are committed with the first that took work.
     at_hand: dict[int, list[Verdict]] = defaultdict(list)
-    for number, said in (schedule or Here(grader)).run(tasks()):
+    for number, outcome in (schedule or Here(grader)).run(tasks()):
         hand_in, entry = begun[number]
-        if isinstance(said, Verdict):
-            at_hand[number].append(said)
-            if said.kind == "exercise":
+        if isinstance(outcome, Verdict):
+            at_hand[number].append(outcome)
+            if outcome.kind == "exercise":
                 gradebook.add(entry, *at_hand.pop(number))
         else:
             gradebook.add(entry, *at_hand.pop(number, ()))
-            gradebook.finish(entry, said.problem or _status(hand_in, entry), _worth(hand_in.lesson, grader))
+            gradebook.finish(entry, outcome.problem or _status(hand_in, entry), _worth(hand_in.lesson, grader))
             report(entry, True)
             del begun[number]
     gradebook.keep_only(seen, source)

@@ -113,13 +113,13 @@ def _files(hand_in: HandIn, submission: Submission) -> list[bytes]:
     missing = [name for name in task.files if name not in submission.models]
     if missing:
         raise Stopped(judging.NOT_ATTEMPTED, f"there is no {' and no '.join(missing)} beside the notebook")
-    found = [submission.models[name] for name in task.files]
-    for name, data in zip(task.files, found, strict=True):
+    files = [submission.models[name] for name in task.files]
+    for name, data in zip(task.files, files, strict=True):
         if isinstance(data, str):
             raise Stopped(REFUSED, f"{name} {data}")
         if len(data) > task.most_bytes:
             raise Stopped(REFUSED, f"{name} has {len(data):,} bytes; at most {task.most_bytes:,} are taken")
-    return found
+    return files
 
 
 def _said(reply: tuple[dict, bytes], words: dict[str, str]) -> bytes:

@@ -77,7 +77,7 @@ class Here:
     def run(self, tasks: Iterable[Job]) -> Iterator[Event]:
         """Verdicts on each task as they are formed, and Done after its last."""
         for task in tasks:
-            yield from ((task.number, said) for said in judged(self.grader, task))
+            yield from ((task.number, outcome) for outcome in judged(self.grader, task))
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Processes:
         """What a process has to say. One that died is replaced, and what it was at given out again, not for ever."""
         task = member.task
         try:
-            said = pickle.loads(member.pipe.recv_bytes())
+            outcome = pickle.loads(member.pipe.recv_bytes())
         except (EOFError, OSError):
             member.pipe.close()
             member.process.join()
@@ -146,12 +146,12 @@ class Processes:
             else:
                 yield task.number, Done(LOST)
             return
-        if isinstance(said, Unavailable):
-            raise said
+        if isinstance(outcome, Unavailable):
+            raise outcome
         self.deaths = 0
-        known = task.known if isinstance(said, Done) else task.known | {(said.kind, said.item)}
-        member.task = None if isinstance(said, Done) else replace(task, known=known)
-        yield task.number, said
+        known = task.known if isinstance(outcome, Done) else task.known | {(outcome.kind, outcome.item)}
+        member.task = None if isinstance(outcome, Done) else replace(task, known=known)
+        yield task.number, outcome
 
     def _start(self) -> _Process:
         context = _context()
@@ -184,8 +184,8 @@ def _work(pipe: connection.Connection, pickled: bytes) -> None:
         while True:
             task = pickle.loads(pipe.recv_bytes())
             try:
-                for said in judged(grader, task):
-                    pipe.send_bytes(pickle.dumps(said))
+                for outcome in judged(grader, task):
+                    pipe.send_bytes(pickle.dumps(outcome))
             except Unavailable as error:
                 pipe.send_bytes(pickle.dumps(error))
     grader.sandbox.close()

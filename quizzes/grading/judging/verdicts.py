@@ -39,8 +39,8 @@ def verdict_of(judgement: Judgement) -> Verdict:
 
 def measured_of(verdict: Verdict) -> MeasuredModel | None:
     """What was measured of a model, if the verdict is on one that could be measured."""
-    kept = verdict.model
-    return MeasuredModel(**{field.name: getattr(kept, field.name) for field in fields(MeasuredModel)}) if kept else None
+    row = verdict.model
+    return MeasuredModel(**{field.name: getattr(row, field.name) for field in fields(MeasuredModel)}) if row else None
 
 
 def _show(verdict: Verdict, result: CheckResult) -> None:

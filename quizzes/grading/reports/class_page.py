@@ -70,18 +70,18 @@ class LessonView:
 
 def page(gradebook: Gradebook) -> str:
     """The page, as HTML."""
-    found, group = grades(gradebook), the_class(gradebook)
-    numbers = sorted({grade.lesson for grade in found if grade.lesson})
-    views = [_lesson(number, [grade for grade in found if grade.lesson == number]) for number in numbers]
-    unread = [grade for grade in found if grade.entry is not None and grade.missing and not grade.override]
+    all_grades, group = grades(gradebook), the_class(gradebook)
+    numbers = sorted({grade.lesson for grade in all_grades if grade.lesson})
+    views = [_lesson(number, [grade for grade in all_grades if grade.lesson == number]) for number in numbers]
+    unread = [grade for grade in all_grades if grade.entry is not None and grade.missing and not grade.override]
     on_roster = {person.name for person in group.students}
     overview = {
-        "students": len({grade.student for grade in found}),
-        "hand_ins": sum(grade.entry is not None for grade in found),
+        "students": len({grade.student for grade in all_grades}),
+        "hand_ins": sum(grade.entry is not None for grade in all_grades),
         "unread": len(unread),
         "missing": _missing_in_words(views),
     }
-    unknown = sorted({grade.student for grade in found} - on_roster) if on_roster else []
+    unknown = sorted({grade.student for grade in all_grades} - on_roster) if on_roster else []
     return (
         feedback.pages()
         .get_template("report.html")
@@ -89,10 +89,10 @@ def page(gradebook: Gradebook) -> str:
             overview=overview,
             lessons=views,
             unread=unread,
-            partly=[grade for grade in found if _is_partly_graded(grade)],
+            partly=[grade for grade in all_grades if _is_partly_graded(grade)],
             unknown=unknown,
             changed=[(name_of(item.person, group), item) for item in gradebook.overrides()],
-            everybody=_everybody(found, numbers),
+            everybody=_everybody(all_grades, numbers),
             boards=leaderboard.boards(gradebook),
         )
     )
@@ -127,28 +127,28 @@ def _missing_in_words(views: list[LessonView]) -> str:
     return ", ".join(short) or "nobody that the gradebook knows of"
 
 
-def _lesson(number: str, found: list[Grade]) -> LessonView:
-    done = [grade for grade in found if not grade.missing or grade.override]
+def _lesson(number: str, lesson_grades: list[Grade]) -> LessonView:
+    done = [grade for grade in lesson_grades if not grade.missing or grade.override]
     points = [grade.points for grade in done] or [0.0]
     return LessonView(
         number,
         feedback.title(number),
-        found[0].counts,
+        lesson_grades[0].counts,
         len(done),
         statistics.median(points),
         min(points),
         max(points),
-        max(grade.max_points for grade in found),
+        max(grade.max_points for grade in lesson_grades),
         _bands(done),
         _items(done),
         _mistakes(done),
-        sorted({grade.student for grade in found if grade.entry is None and not grade.override}),
+        sorted({grade.student for grade in lesson_grades if grade.entry is None and not grade.override}),
     )
 
 
-def _bands(found: list[Grade]) -> list[Band]:
+def _bands(lesson_grades: list[Grade]) -> list[Band]:
     """Students by tenths of the points; a full score belongs to the last tenth."""
-    counts = Counter(min(int(grade.share * BANDS), BANDS - 1) for grade in found)
+    counts = Counter(min(int(grade.share * BANDS), BANDS - 1) for grade in lesson_grades)
     longest = max(counts.values(), default=1)
     width = 100 // BANDS
     return [
@@ -157,9 +157,9 @@ def _bands(found: list[Grade]) -> list[Band]:
     ]
 
 
-def _items(found: list[Grade]) -> list[ItemView]:
+def _items(lesson_grades: list[Grade]) -> list[ItemView]:
     by_name: dict[str, list] = {}
-    for grade in found:
+    for grade in lesson_grades:
         for item in grade.items:
             by_name.setdefault(item_name(item.kind, item.name), []).append(item)
     views = []
@@ -178,14 +178,14 @@ def _items(found: list[Grade]) -> list[ItemView]:
     return views
 
 
-def _mistakes(found: list[Grade]) -> list[MistakeView]:
-    made = Counter(
+def _mistakes(lesson_grades: list[Grade]) -> list[MistakeView]:
+    counts = Counter(
         (item.name, item.verdict.mistake)
-        for grade in found
+        for grade in lesson_grades
         for item in grade.items
         if item.verdict and item.verdict.mistake
     )
-    return [MistakeView(name, text, count) for (name, text), count in made.most_common(MOST_MISTAKES)]
+    return [MistakeView(name, text, count) for (name, text), count in counts.most_common(MOST_MISTAKES)]
 
 
 @dataclass(frozen=True)
@@ -196,9 +196,9 @@ class PageCell:
     href: str = ""
 
 
-def _everybody(found: list[Grade], numbers: list[str]) -> list[dict]:
+def _everybody(all_grades: list[Grade], numbers: list[str]) -> list[dict]:
     by_student: dict[str, dict[str, Grade]] = {}
-    for grade in found:
+    for grade in all_grades:
         by_student.setdefault(grade.student, {})[grade.lesson] = grade
     rows = []
     for student, mine in by_student.items():

@@ -120,8 +120,11 @@ def _column(group: ClassFile, lesson: str) -> str:
 
 def _cells(mine: dict[str, Grade], lessons: list[str]) -> list[str]:
     """A number for each lesson, empty where nothing was handed in and nobody gave points."""
-    found = [mine.get(lesson) for lesson in lessons]
-    return [number(grade.points) if grade and (grade.entry or grade.items or grade.override) else "" for grade in found]
+    lesson_grades = [mine.get(lesson) for lesson in lessons]
+    return [
+        number(grade.points) if grade and (grade.entry or grade.items or grade.override) else ""
+        for grade in lesson_grades
+    ]
 
 
 def number(value: float) -> str:

@@ -121,8 +121,8 @@ def _quiz(lesson: str) -> lessons.Lesson | None:
 
 def page(grade: Grade) -> str:
     """One student's page for one lesson, as HTML."""
-    shown = [_shown(grade.lesson, item) for item in grade.items]
-    both = list(zip(grade.items, shown, strict=True))
+    views = [_shown(grade.lesson, item) for item in grade.items]
+    both = list(zip(grade.items, views, strict=True))
     sections = [
         ("Exercises", [view for item, view in both if item.kind == "exercise"]),
         ("Questions", [view for item, view in both if item.kind == "question"]),
@@ -143,14 +143,14 @@ def _shown(lesson: str, item: Item) -> Shown:
         mark = "Not attempted"
     hand_in = _quiz(lesson).hand_ins.get(item.name) if _quiz(lesson) else None
     if hand_in is not None:
-        told = _model(lesson, hand_in, item)
+        details = _model(lesson, hand_in, item)
     else:
-        told = _exercise(lesson, item) if item.kind == "exercise" else _question(lesson, item)
+        details = _exercise(lesson, item) if item.kind == "exercise" else _question(lesson, item)
     if verdict is not None and verdict.model is not None:
         mark = verdict.status.capitalize()
     if item.override is not None:
-        told |= {"comment": item.override.comment, "machine": verdict.points if verdict else 0.0}
-    return Shown(item_name(item.kind, item.name), kind, mark, item.points, item.max_points, **told)
+        details |= {"comment": item.override.comment, "machine": verdict.points if verdict else 0.0}
+    return Shown(item_name(item.kind, item.name), kind, mark, item.points, item.max_points, **details)
 
 
 def _model(lesson: str, hand_in: HandIn, item: Item) -> dict:

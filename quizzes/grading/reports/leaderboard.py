@@ -40,17 +40,17 @@ class Board:
 
 def boards(gradebook: Gradebook) -> list[Board]:
     """A board for each hand-in for which somebody's model could be measured."""
-    found: dict[tuple[str, str], list[tuple[Grade, Verdict]]] = {}
+    by_hand_in: dict[tuple[str, str], list[tuple[Grade, Verdict]]] = {}
     for grade in grades(gradebook):  # where people have the names that they have everywhere else
         for verdict in grade.entry.verdicts if grade.entry else ():
             if verdict.model is not None:
-                found.setdefault((grade.lesson, verdict.item), []).append((grade, verdict))
-    made = []
-    for (lesson, item), pairs in sorted(found.items()):
+                by_hand_in.setdefault((grade.lesson, verdict.item), []).append((grade, verdict))
+    all_boards = []
+    for (lesson, item), pairs in sorted(by_hand_in.items()):
         hand_in = lessons.lesson(lesson).hand_ins.get(item) if lesson in lessons.numbers() else None
         if hand_in is not None:
-            made.append(_board(hand_in, pairs))
-    return made
+            all_boards.append(_board(hand_in, pairs))
+    return all_boards
 
 
 def _board(hand_in: HandIn, pairs: list[tuple[Grade, Verdict]]) -> Board:
@@ -66,27 +66,27 @@ def _board(hand_in: HandIn, pairs: list[tuple[Grade, Verdict]]) -> Board:
 
 
 def _row(place: int, hand_in: HandIn, grade: Grade, verdict: Verdict) -> BoardRow:
-    found = measured_of(verdict)
-    value, low, high = map(hand_in.quality.value, (found.quality, found.low, found.high))
+    measured = measured_of(verdict)
+    value, low, high = map(hand_in.quality.value, (measured.quality, measured.low, measured.high))
     return BoardRow(
         (
             str(place),
             grade.student,
             verdict.status,
-            f"{found.bytes:,}",
+            f"{measured.bytes:,}",
             value,
             f"{low} to {high}",
-            hand_in.quality.figure(found.kept),
-            f"{found.throughput:,.0f}/s",
+            hand_in.quality.figure(measured.kept),
+            f"{measured.throughput:,.0f}/s",
         )
     )
 
 
 def write(gradebook: Gradebook, out: Path) -> Path | None:
     """Write OUT/leaderboard.html; without any model to show, remove an old one and return None."""
-    found, path = boards(gradebook), out / PAGE
-    if not found:
+    all_boards, path = boards(gradebook), out / PAGE
+    if not all_boards:
         path.unlink(missing_ok=True)
         return None
-    atomic.write_text(path, feedback.pages().get_template("leaderboard.html").render(boards=found))
+    atomic.write_text(path, feedback.pages().get_template("leaderboard.html").render(boards=all_boards))
     return path

@@ -49,7 +49,7 @@ def override(gradebook: Gradebook, student: str, lesson: str, item: str, points:
 
 
 def _lesson_worth(gradebook: Gradebook, student: str, lesson: str) -> float:
-    found = [grade for grade in grades(gradebook) if (grade.student, grade.lesson) == (student, lesson)]
-    if found:
-        return found[0].max_points
+    lesson_grades = [grade for grade in grades(gradebook) if (grade.student, grade.lesson) == (student, lesson)]
+    if lesson_grades:
+        return lesson_grades[0].max_points
     return the_class(gradebook).rule(lesson).points or float(lessons.lesson(lesson).max_points)

@@ -51,8 +51,8 @@ def write(gradebook: Gradebook, course: Path, notebooks: Path = NOTEBOOKS) -> Pa
     except ImportError as error:
         raise ExportError("nbgrader is not installed; pip install nbgrader==0.9.6") from error
     everybody = [grade for grade in grades(gradebook) if grade.lesson and grade.counts]
-    found = [grade for grade in everybody if grade.entry or grade.override or grade.items]
-    if not found and not (course / DATABASE).exists():  # in a later export something may be left to take back
+    exported_grades = [grade for grade in everybody if grade.entry or grade.override or grade.items]
+    if not exported_grades and not (course / DATABASE).exists():  # in a later export something may be left to take back
         raise ExportError("there are no grades yet; run course grade first")
     course.mkdir(parents=True, exist_ok=True)
     group, written = the_class(gradebook), set()
@@ -61,10 +61,10 @@ def write(gradebook: Gradebook, course: Path, notebooks: Path = NOTEBOOKS) -> Pa
         theirs.db.commit()
         for grade in everybody:  # those who handed in nothing have their row in nbgrader's exports too
             _introduce(theirs, grade)
-        for lesson in sorted({grade.lesson for grade in found}):
+        for lesson in sorted({grade.lesson for grade in exported_grades}):
             name, due = _source(lesson, course, notebooks), group.due(lesson)
             theirs.update_or_create_assignment(name, duedate=_naive(due) if due else None)
-            mine = _scaled([grade for grade in found if grade.lesson == lesson])
+            mine = _scaled([grade for grade in exported_grades if grade.lesson == lesson])
             cells = _cells(theirs, name, _worth(mine))
             for grade, scale in mine:
                 written |= _hand_over(theirs, name, grade, scale, cells)
@@ -83,26 +83,28 @@ def _source(lesson: str, course: Path, notebooks: Path) -> str:
     return name
 
 
-def _scaled(found: list[Grade]) -> list[tuple[Grade, float]]:
+def _scaled(lesson_grades: list[Grade]) -> list[tuple[Grade, float]]:
     """The grades of one lesson, each with what a point of the bank is worth in the class's measure."""
-    quiz = lessons.lesson(found[0].lesson) if found[0].lesson in lessons.numbers() else None
+    quiz = lessons.lesson(lesson_grades[0].lesson) if lesson_grades[0].lesson in lessons.numbers() else None
     # Who handed in nothing is measured as the others are; without others, as the bank has it.
-    graded = max((grade.entry.max_points for grade in found if grade.entry), default=0.0)
+    graded = max((grade.entry.max_points for grade in lesson_grades if grade.entry), default=0.0)
     usual = graded or (quiz.max_points if quiz else 0.0)
-    worths = [grade.entry.max_points if grade.entry else usual for grade in found]
-    return [(grade, grade.max_points / worth if worth else 1.0) for grade, worth in zip(found, worths, strict=True)]
+    worths = [grade.entry.max_points if grade.entry else usual for grade in lesson_grades]
+    return [
+        (grade, grade.max_points / worth if worth else 1.0) for grade, worth in zip(lesson_grades, worths, strict=True)
+    ]
 
 
-def _worth(found: list[tuple[Grade, float]]) -> dict[str, float]:
+def _worth(scaled_grades: list[tuple[Grade, float]]) -> dict[str, float]:
     """Each item's points, in the class's measure; the bank's items where nothing was judged that would tell them."""
-    lesson, scale = found[0][0].lesson, found[0][1]
+    lesson, scale = scaled_grades[0][0].lesson, scaled_grades[0][1]
     worth = {}
-    if not any(item.verdict for grade, _ in found for item in grade.items) and lesson in lessons.numbers():
+    if not any(item.verdict for grade, _ in scaled_grades for item in grade.items) and lesson in lessons.numbers():
         quiz = lessons.lesson(lesson)
         worth = {name: item.points * scale for name, item in quiz.work.items()}
-        if sum(worth.values()) < found[0][0].max_points - 1e-6:  # then questions count
+        if sum(worth.values()) < scaled_grades[0][0].max_points - 1e-6:  # then questions count
             worth |= {item_name("question", id): scale for id in quiz.questions}
-    for grade, scale in found:
+    for grade, scale in scaled_grades:
         worth |= {item_name(item.kind, item.name): item.max_points * scale for item in grade.items}
     return worth
 
@@ -172,16 +174,16 @@ def _score(theirs, submission, where: tuple, item: Item | None, scale: float, ex
     score.auto_score = verdict.points * scale if verdict else 0.0
     comment.auto_comment = (verdict.mistake or verdict.status) if verdict else None
     score.needs_manual_grade = False
-    credit, said = extra
+    credit, stamp = extra
     wanted = (by_hand.points * scale, credit, by_hand.comment) if by_hand else (None, credit, None)
-    _by_hand(theirs, score, comment, wanted, _said(by_hand) + said)
+    _by_hand(theirs, score, comment, wanted, _said(by_hand) + stamp)
     return score.id
 
 
-def _by_hand(theirs, score, comment, wanted: tuple[float | None, float | None, str | None], said: str) -> None:
+def _by_hand(theirs, score, comment, wanted: tuple[float | None, float | None, str | None], stamp: str) -> None:
     """Bring points, extra credit and comment that people give up to date, and note what was written.
 
-    said: when they were given here; the same as at the last export means that nobody gave any since.
+    stamp: when they were given here; the same as at the last export means that nobody gave any since.
     """
     before = theirs.db.get(HandedOver, score.id)
     if before is None:
@@ -193,10 +195,10 @@ def _by_hand(theirs, score, comment, wanted: tuple[float | None, float | None, s
         place = comment if name == "manual_comment" else score
         ours = getattr(before, name)
         # Given here since the last export, it counts. Taken back, or only measured anew, it replaces our own alone.
-        if value != ours and ((value is not None and said != before.said) or getattr(place, name) == ours):
+        if value != ours and ((value is not None and stamp != before.said) or getattr(place, name) == ours):
             setattr(place, name, value)
         setattr(before, name, value)
-    before.said = said
+    before.said = stamp
 
 
 def _take_back(theirs, written: set[str]) -> None:

@@ -88,8 +88,8 @@ class Bubblewrap(Forking):
         options |= {"uid": 2_000_000_000 + os.getpid() if self.root else None}
 
         def command(control: int) -> list[str]:
-            told = json.dumps(options | {"control": control})
-            return [*self._walls(), "--", "/python/bin/python", *PYTHON_OPTIONS, "/course/fork_server.py", told]
+            argument = json.dumps(options | {"control": control})
+            return [*self._walls(), "--", "/python/bin/python", *PYTHON_OPTIONS, "/course/fork_server.py", argument]
 
         # Nothing of the grader's environment, not even in the memory of the process that builds the walls.
         settings = {"PATH": os.environ.get("PATH", os.defpath)}
@@ -146,8 +146,8 @@ class Plain(Forking):
 
     def _make(self, limits: SandboxLimits) -> Warm:
         def command(control: int) -> list[str]:
-            told = json.dumps(self._options() | {"control": control})
-            return [sys.executable, *PYTHON_OPTIONS, visible_files.course(self.kind)["fork_server"], told]
+            argument = json.dumps(self._options() | {"control": control})
+            return [sys.executable, *PYTHON_OPTIONS, visible_files.course(self.kind)["fork_server"], argument]
 
         return Warm(command, [], walls=False, env=self._settings(), start_new_session=True)
 

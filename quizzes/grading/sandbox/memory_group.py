@@ -70,14 +70,14 @@ def make(limit_bytes: int) -> MemoryGroup | None:
 def _own_groups() -> list[tuple[int, Path]]:
     """(version, folder) of the groups for memory that this process is in."""
     with contextlib.suppress(OSError):
-        found = []
+        groups = []
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             number, controllers, path = line.split(":", 2)
             if number == "0":
-                found += [(2, ROOT / path.lstrip("/")), (2, ROOT / "unified" / path.lstrip("/"))]
+                groups += [(2, ROOT / path.lstrip("/")), (2, ROOT / "unified" / path.lstrip("/"))]
             elif "memory" in controllers.split(","):
-                found += [(1, ROOT / "memory" / path.lstrip("/"))]
-        return [(version, folder) for version, folder in found if (folder / "cgroup.procs").exists()]
+                groups += [(1, ROOT / "memory" / path.lstrip("/"))]
+        return [(version, folder) for version, folder in groups if (folder / "cgroup.procs").exists()]
     return []
 
 

@@ -23,14 +23,14 @@ class Family:
                 head = psutil.Process(self.pid)
                 return [self.pid, *(child.pid for child in head.children(recursive=True))]
             return []
-        found, waiting = [], [self.pid]
+        pids, waiting = [], [self.pid]
         while waiting:
             pid = waiting.pop()
             with contextlib.suppress(OSError):
                 for thread in os.listdir(f"/proc/{pid}/task"):
                     waiting += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
-                found.append(pid)
-        return found
+                pids.append(pid)
+        return pids
 
     def cpu_seconds(self) -> float:
         """CPU time of all of them, and of those that ended and were waited for."""

@@ -40,14 +40,14 @@ def standard_library() -> str:
 @functools.cache
 def visible(kind: Kind) -> list[tuple[str, str]]:
     """What the sandbox sees, read-only: (path here, path inside). The interpreter may lie under a home: it moves."""
-    shown = [(os.path.realpath(sys.executable), "/python/bin/python")]
-    shown += [(standard_library(), f"/python/lib/{version()}")]
+    mounts = [(os.path.realpath(sys.executable), "/python/bin/python")]
+    mounts += [(standard_library(), f"/python/lib/{version()}")]
     libraries = Path(sys.base_prefix) / "lib"
-    shown += [(str(path), f"/python/lib/{path.name}") for path in libraries.glob("libpython3*.so*")]
-    shown += [(path, path) for path in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if os.path.isdir(path)]
-    shown += [(path, path) for path in ("/etc/ld.so.cache",) if os.path.isfile(path)]
-    shown += [(str(path), f"/packages/{path.name}") for path in _packages(kind)]
-    return shown + [(path, f"/course/{Path(path).name}") for path in course(kind).values()]
+    mounts += [(str(path), f"/python/lib/{path.name}") for path in libraries.glob("libpython3*.so*")]
+    mounts += [(path, path) for path in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if os.path.isdir(path)]
+    mounts += [(path, path) for path in ("/etc/ld.so.cache",) if os.path.isfile(path)]
+    mounts += [(str(path), f"/packages/{path.name}") for path in _packages(kind)]
+    return mounts + [(path, f"/course/{Path(path).name}") for path in course(kind).values()]
 
 
 def course(kind: Kind) -> dict[str, str]:
@@ -57,7 +57,7 @@ def course(kind: Kind) -> dict[str, str]:
 
 def _packages(kind: Kind) -> list[Path]:
     """Files and folders of a sandbox's packages and what they require, wherever they are installed."""
-    found, waiting, seen = {}, list(kind.packages), set()
+    paths, waiting, seen = {}, list(kind.packages), set()
     while waiting:
         name = waiting.pop()
         try:
@@ -68,7 +68,7 @@ def _packages(kind: Kind) -> list[Path]:
             continue
         seen.add(distribution.name)
         tops = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
-        found |= {top: Path(distribution.locate_file(top)).resolve() for top in tops if not top.endswith(".pth")}
+        paths |= {top: Path(distribution.locate_file(top)).resolve() for top in tops if not top.endswith(".pth")}
         required = map(Requirement, distribution.requires or ())
         waiting += [item.name for item in required if not item.marker or item.marker.evaluate({"extra": ""})]
-    return [path for _, path in sorted(found.items()) if path.exists()]
+    return [path for _, path in sorted(paths.items()) if path.exists()]

@@ -29,9 +29,9 @@ START_SECONDS = 600  # importing torch on a busy machine
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: Linux tells who sent a message
 
 
-def _with_mend(said: str) -> str:
+def _with_mend(message: str) -> str:
     """What a sandbox that did not start said last, and what to do where that is known."""
-    return f"{said}. {ALLOWED_BY}" if any(words in said for words in DENIED) else said
+    return f"{message}. {ALLOWED_BY}" if any(words in message for words in DENIED) else message
 
 
 class Unavailable(RuntimeError):
@@ -136,8 +136,8 @@ class Warm:
             if self._reply(None).get("status") != "ready":
                 self.close()
                 complaints.seek(0)
-                said = complaints.read(2000).decode("utf-8", "replace").strip().splitlines()
-                raise Unavailable(f"the sandbox does not start: {_with_mend(said[-1] if said else NOTHING_SAID)}")
+                lines = complaints.read(2000).decode("utf-8", "replace").strip().splitlines()
+                raise Unavailable(f"the sandbox does not start: {_with_mend(lines[-1] if lines else NOTHING_SAID)}")
 
     def _reply(self, number: int | None) -> dict:
         """What is said about this worker, or at the start; nothing when the warm process has ended."""
