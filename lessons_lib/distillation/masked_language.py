@@ -149,7 +149,6 @@ def _train_teacher(checkpoint: Path, progress: bool) -> MaskedLanguageModel:
 KEPT = KeptModel(
     "masked-language-teacher",
     "masked-language teacher",
-    "about two minutes; interrupt it whenever you like, it goes on from there",
     shape=lambda: _shape(),
     train=lambda *how: _train_teacher(*how),
     blank=lambda: new_model(topic_classifier.sentence_encoder()),

@@ -62,11 +62,7 @@ def transfer_logits(model: torch.nn.Module, batches: Iterable[dict[str, Tensor]]
 
 
 def topic_student(
-    n_layers: int = 2,
-    init: str = "alternate",
-    seed: int = 0,
-    source: str = "teacher",
-    freeze_embeddings: bool = False,
+    n_layers: int = 2, init: str = "alternate", seed: int = 0, source: str = "teacher", freeze_embeddings: bool = False
 ) -> TopicClassifier:
     """A classifier as wide as the teacher and n_layers deep; its head is always new, drawn from the seed.
 

@@ -8,6 +8,7 @@ translates by beam search, once.
 import json
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -86,16 +87,8 @@ def _taught(
                 translation_losses.projected(student, large.shape.width, cell["seed"]),
                 translation_losses.hidden_loss,
             )
-    loop.train(
-        model,
-        data,
-        loss,
-        steps=steps,
-        batch_size=SETTINGS["batch_size"],
-        lr=cell["lr"],
-        seed=cell["seed"],
-        progress=progress,
-    )
+    settings = {"steps": steps, "batch_size": SETTINGS["batch_size"], "lr": cell["lr"], "seed": cell["seed"]}
+    loop.train(model, data, loss, **settings, progress=progress)
     return student
 
 
@@ -172,14 +165,11 @@ def _blank() -> Translator:
     return translator.new_translator(Shape(**SETTINGS["small"], dropout=CELL["dropout"]), CELL["seed"])
 
 
-KEPT = KeptModel(
-    "translator-student",
-    "small translator",
-    "less than a minute",
-    shape=_declaration,
-    train=lambda _, progress: small_student(CELL, progress),
-    blank=_blank,
-)
+def _train(_: Path, progress: bool) -> Translator:
+    return small_student(CELL, progress)
+
+
+KEPT = KeptModel("translator-student", "small translator", _declaration, _train, _blank, "less than a minute")
 
 
 def student(progress: bool = False) -> Translator:

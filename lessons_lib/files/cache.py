@@ -80,16 +80,13 @@ def stored(
         return load(folder)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if not is_intact(folder):  # another process may have built it while this one waited for the lock
-            _write(build(), folder, save)
+            value = build()
+            with atomic.replacing_folder(folder) as aside:
+                save(value, aside)
+                files = sorted(path for path in aside.rglob("*") if path.is_file())
+                checksums = {path.relative_to(aside).as_posix(): file_sha256(path) for path in files}
+                (aside / CHECKSUMS).write_text(json.dumps(checksums, indent=1), encoding="utf-8")
         return load(folder)
-
-
-def _write(value: Any, folder: Path, save: Callable[[Any, Path], None]) -> None:
-    with atomic.replacing_folder(folder) as aside:
-        save(value, aside)
-        files = sorted(path for path in aside.rglob("*") if path.is_file())
-        checksums = {path.relative_to(aside).as_posix(): file_sha256(path) for path in files}
-        (aside / CHECKSUMS).write_text(json.dumps(checksums, indent=1), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -104,10 +101,10 @@ class KeptModel:
 
     name: str
     title: str
-    takes: str
     shape: Callable[[], dict]
     train: "Callable[[Path, bool], nn.Module]"
     blank: "Callable[[], nn.Module]"
+    takes: str = "a few minutes; interrupt it whenever you like, it goes on from there"
 
     def get(self, progress: bool = False) -> "nn.Module":
         """A copy of its own at every call, in eval mode, its parameters frozen; trained first when it is not kept."""

@@ -9,7 +9,6 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -125,12 +124,10 @@ def verify() -> list[tuple[str, bool, str]]:
             raise AssetError(f"{cache_dir()} has {free:.1f} GB free; it needs 1 GB. Set COURSE_CACHE elsewhere.")
         return f"{cache_dir()}, {free:.0f} GB free"
 
-    checks = {"encoder": encoder, "language model": language_model, "texts": texts, "cache": cache}
-    return [_checked(what, check) for what, check in checks.items()]
-
-
-def _checked(what: str, check: Callable[[], str]) -> tuple[str, bool, str]:
-    try:
-        return what, True, check()
-    except (AssetError, OSError) as error:
-        return what, False, str(error)
+    results = []
+    for what, check in {"encoder": encoder, "language model": language_model, "texts": texts, "cache": cache}.items():
+        try:
+            results.append((what, True, check()))
+        except (AssetError, OSError) as error:
+            results.append((what, False, str(error)))
+    return results

@@ -62,7 +62,8 @@ def interval(runs, seed: int = 0) -> Interval:
     runs: statistics (runs, N, COLUMNS), or (N, COLUMNS) where nothing was trained.
     """
     counts = _runs(runs)
-    value, low, high = _ends(counts, _scores(counts, resamples(counts.shape[1], seed)[0]), seed)
+    draws = _scores(counts, resamples(counts.shape[1], seed)[0])
+    value, low, high = _spread(from_statistics(counts.sum(axis=1)), draws, seed)
     return Interval(value, max(0.0, low), min(100.0, high))
 
 
@@ -102,10 +103,6 @@ def _runs(counts) -> numpy.ndarray:
 def _scores(counts: numpy.ndarray, times: numpy.ndarray) -> numpy.ndarray:
     """BLEU of every run on every resample, (runs, RESAMPLES)."""
     return from_statistics(numpy.stack([times @ run.astype(numpy.float32) for run in counts]))
-
-
-def _ends(counts: numpy.ndarray, draws: numpy.ndarray, seed: int) -> tuple[float, float, float]:
-    return _spread(from_statistics(counts.sum(axis=1)), draws, seed)
 
 
 def _spread(figures: numpy.ndarray, draws: numpy.ndarray, seed: int) -> tuple[float, float, float]:

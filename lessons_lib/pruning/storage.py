@@ -32,12 +32,6 @@ def csr_bytes(weight: Tensor, index_bytes: int = 4) -> int:
     return nonzeros * (weight.element_size() + index_bytes) + 4 * (len(weight) + 1)
 
 
-def bitmask_bytes(weight: Tensor) -> int:
-    """Bytes of a matrix as a bitmask: the values that are not zero, and a bit for every place, in whole bytes."""
-    _check(weight)
-    return int(weight.count_nonzero()) * weight.element_size() + math.ceil(weight.numel() / 8)
-
-
 def break_even(rows: int, columns: int, value_bytes: int, index_bytes: int | None = 4) -> float:
     """The sparsity of a matrix from which storing it sparsely takes fewer bytes than storing all its values.
 
@@ -60,25 +54,9 @@ def to_csr(weight: Tensor, index_bytes: int = 4) -> dict[str, Tensor]:
     return {"values": weight[rows, columns], "columns": columns.to(INDEX_DTYPES[index_bytes]), "starts": starts}
 
 
-def from_csr(stored: dict[str, Tensor], columns: int) -> Tensor:
-    """The matrix (R, columns) that `to_csr` stored."""
-    counts = stored["starts"].diff().long()
-    weight = stored["values"].new_zeros(len(counts), columns)
-    weight[torch.arange(len(counts)).repeat_interleave(counts), stored["columns"].long()] = stored["values"]
-    return weight
-
-
 def to_bitmask(weight: Tensor) -> dict[str, Tensor]:
     """Values (kept,) in the order of the rows, and bits uint8: place i of the matrix is bit i % 8 of byte i // 8."""
     _check(weight)
     mask = (weight != 0).flatten()
     places = torch.nn.functional.pad(mask, (0, -mask.numel() % 8)).view(-1, 8)
     return {"values": weight.flatten()[mask], "bits": (places * torch.tensor(_BITS)).sum(dim=1).to(torch.uint8)}
-
-
-def from_bitmask(stored: dict[str, Tensor], rows: int, columns: int) -> Tensor:
-    """The matrix (rows, columns) that `to_bitmask` stored."""
-    mask = (stored["bits"][:, None] & torch.tensor(_BITS, dtype=torch.uint8)).bool().flatten()[: rows * columns]
-    weight = stored["values"].new_zeros(rows * columns)
-    weight[mask] = stored["values"]
-    return weight.view(rows, columns)

@@ -141,11 +141,4 @@ def difference(table: Table, rows: list[Row], others: list[Row]) -> intervals.Di
     return intervals.paired_difference(a, b, documents)
 
 
-STUDY = Study(
-    name=Path(__file__).stem,
-    cells=_cells(),
-    run=run,
-    cheap=cell("few", False, SEEDS[0]),
-    settings=SETTINGS,
-    inputs=inputs,
-)
+STUDY = Study(Path(__file__).stem, _cells(), run, cell("few", False, SEEDS[0]), settings=SETTINGS, inputs=inputs)

@@ -99,17 +99,9 @@ def general_student(n_layers: int, general: str, general_lr: float, seed: int) -
     student = general_distillation.new_student(teacher(), n_layers)
     if WAYS[general] is not None:
         text = {name: tokens()[name] for name in ("input_ids", "attention_mask")}
-        general_distillation.distil(
-            student,
-            teacher(),
-            text,
-            weights=WAYS[general],
-            T=SETTINGS["T"],
-            steps=SETTINGS["general_steps"],
-            batch_size=SETTINGS["batch_size"],
-            lr=general_lr,
-            seed=seed,
-        )
+        settings = {"steps": SETTINGS["general_steps"], "batch_size": SETTINGS["batch_size"], "lr": general_lr}
+        losses = {"weights": WAYS[general], "T": SETTINGS["T"]}
+        general_distillation.distil(student, teacher(), text, **losses, **settings, seed=seed)
     return student
 
 
@@ -120,16 +112,8 @@ def taught(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         classifier = topic_classifier.TopicClassifier(student.encoder)
-    loop.train(
-        classifier,
-        tokens(),
-        topic_classifier.TASK.loss,
-        steps=steps,
-        batch_size=SETTINGS["batch_size"],
-        lr=lr,
-        seed=seed,
-        progress=False,
-    )
+    settings = {"steps": steps, "batch_size": SETTINGS["batch_size"], "lr": lr, "seed": seed}
+    loop.train(classifier, tokens(), topic_classifier.TASK.loss, **settings, progress=False)
     return classifier
 
 
@@ -186,11 +170,4 @@ def masked_loss(table: Table, n_layers: int, general: str) -> intervals.Interval
     return intervals.over_seeds(losses)
 
 
-STUDY = Study(
-    name=Path(__file__).stem,
-    cells=_cells(),
-    run=run,
-    cheap=cell(1, "none", SEEDS[0]),
-    settings=SETTINGS,
-    inputs=inputs,
-)
+STUDY = Study(Path(__file__).stem, _cells(), run, cell(1, "none", SEEDS[0]), settings=SETTINGS, inputs=inputs)

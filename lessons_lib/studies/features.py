@@ -123,16 +123,8 @@ def distil(
         labelled = (data["topic"] != losses.UNLABELLED).long()
         copies = 1 + labelled * (SETTINGS["label_copies"] - 1)
         data = {name: tensor.repeat_interleave(copies, dim=0) for name, tensor in data.items()}
-    return loop.train(
-        student,
-        data,
-        combined(teacher, output, weights),
-        steps=steps,
-        batch_size=BASE["batch_size"],
-        lr=SETTINGS["lr"],
-        seed=seed,
-        progress=progress,
-    )
+    settings = {"steps": steps, "batch_size": BASE["batch_size"], "lr": SETTINGS["lr"], "seed": seed}
+    return loop.train(student, data, combined(teacher, output, weights), **settings, progress=progress)
 
 
 @lru_cache(maxsize=1)
@@ -160,11 +152,5 @@ def tuning(table: Table, name: str) -> dict[float, float]:
     return {row["weights"][name]: row["accuracy"] for row in tuning_runs}
 
 
-STUDY = Study(
-    name=Path(__file__).stem,
-    cells=_cells(),
-    run=run,
-    cheap=cell(SEEDS[0], True, hint=CHOSEN["hint"]),
-    settings=SETTINGS,
-    inputs=distil_classifier.inputs,
-)
+CHEAP = cell(SEEDS[0], True, hint=CHOSEN["hint"])
+STUDY = Study(Path(__file__).stem, _cells(), run, CHEAP, settings=SETTINGS, inputs=distil_classifier.inputs)

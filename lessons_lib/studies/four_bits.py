@@ -176,11 +176,5 @@ def loss_added(table: Table, way: str, bits: int, other: str = "none", other_bit
     return intervals.over_seeds(a - b)  # one figure a passage in place of one a seed
 
 
-STUDY = Study(
-    name=Path(__file__).stem,
-    cells=_cells(),
-    run=run,
-    cheap=cell("encoder", "gptq", 4, SEEDS[0]),
-    settings=SETTINGS,
-    inputs=inputs,
-)
+CHEAP = cell("encoder", "gptq", 4, SEEDS[0])
+STUDY = Study(Path(__file__).stem, _cells(), run, CHEAP, settings=SETTINGS, inputs=inputs)

@@ -162,19 +162,12 @@ def pruned(cell: dict[str, Any], sparsity: float, progress: bool = False) -> nn.
     of.trainable(model)
     data = of.train_data()
     rounds = SETTINGS["rounds"] if cell["way"] == "iterative" else 1
+    settings = {"steps": SETTINGS["steps"][kind] // rounds, "batch_size": SETTINGS["batch_size"][kind]}
     for number in range(1, rounds + 1):
         share = schedules.cubic_schedule(number, 0, rounds, sparsity)
         with schedules.held(weights, unstructured.global_masks(weights, share)):
-            loop.train(
-                model,
-                data,
-                of.loss,
-                steps=SETTINGS["steps"][kind] // rounds,
-                lr=cell["lr"],
-                batch_size=SETTINGS["batch_size"][kind],
-                seed=cell["seed"] + 1000 * (number - 1),
-                progress=progress,
-            )
+            seed = cell["seed"] + 1000 * (number - 1)
+            loop.train(model, data, of.loss, **settings, lr=cell["lr"], seed=seed, progress=progress)
     return model.requires_grad_(False)
 
 
@@ -237,13 +230,6 @@ def tuning(table: Table, model: str, way: str) -> dict[float, float]:
     return {row["lr"]: row["quality"] for row in tuning_runs}
 
 
-STUDY = Study(
-    name="magnitude",
-    cells=_cells(),
-    run=run,
-    cheap=cell("translator", "wanda", 0.5, SEEDS[0]),
-    score="quality",
-    settings=SETTINGS,
-    inputs=_inputs,
-    slack=0.03,  # another processor rounds otherwise, and near the brink a little less is much less
-)
+# Another processor rounds otherwise, and near the brink a little less is much less: hence the slack.
+CHEAP = cell("translator", "wanda", 0.5, SEEDS[0])
+STUDY = Study("magnitude", _cells(), run, CHEAP, "quality", SETTINGS, _inputs, slack=0.03)

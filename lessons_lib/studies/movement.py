@@ -92,16 +92,8 @@ def fine_tuned(cell: dict[str, Any], progress: bool = False) -> nn.Module:
         model, weights, cell["way"], lambda step: sparsity_at(step, steps, final), SETTINGS["every"]
     )
     with layers.attention_written_out(model), masks:
-        loop.train(
-            model,
-            train_data(),
-            topic_classifier.TASK.loss,
-            steps=steps,
-            lr=cell["lr"],
-            batch_size=SETTINGS["batch_size"],
-            seed=cell["seed"],
-            progress=progress,
-        )
+        settings = {"steps": steps, "lr": cell["lr"], "batch_size": SETTINGS["batch_size"], "seed": cell["seed"]}
+        loop.train(model, train_data(), topic_classifier.TASK.loss, **settings, progress=progress)
     return model.requires_grad_(False)
 
 
@@ -115,13 +107,6 @@ def tuning(table: Table, way: str) -> dict[float, float]:
     return {row["lr"]: row["quality"] for row in table.where(way=way, seed=TUNING_SEED)}
 
 
-STUDY = Study(
-    name=Path(__file__).stem,
-    cells=_cells(),
-    run=run,
-    score="quality",
-    cheap=cell("movement", SPARSITIES[-1], SEEDS[0]),
-    settings=SETTINGS,
-    inputs=structure.inputs,
-    slack=0.02,
-)  # another processor rounds otherwise, and then other weights go
+# Another processor rounds otherwise, and then other weights go: hence the slack.
+CHEAP = cell("movement", SPARSITIES[-1], SEEDS[0])
+STUDY = Study(Path(__file__).stem, _cells(), run, CHEAP, "quality", SETTINGS, structure.inputs, slack=0.02)

@@ -62,16 +62,8 @@ def examples(split: str) -> Batch:
 
 def fine_tune(model: nn.Module, lr: float, seed: int, progress: bool = False) -> History:
     """Train a model that `lora.prepared` made ready, in place, for the steps of the study."""
-    return loop.train(
-        model,
-        examples("train"),
-        headlines.loss,
-        steps=SETTINGS["steps"],
-        batch_size=SETTINGS["batch_size"],
-        lr=lr,
-        seed=seed,
-        progress=progress,
-    )
+    settings = {"steps": SETTINGS["steps"], "batch_size": SETTINGS["batch_size"], "lr": lr, "seed": seed}
+    return loop.train(model, examples("train"), headlines.loss, **settings, progress=progress)
 
 
 def run(cell: dict[str, Any]) -> dict[str, Any]:
@@ -150,11 +142,4 @@ def live(table: Table, cell: dict[str, Any], model: nn.Module, seconds: float) -
     return runs.beside(Row(cell, judged(model, cell["split"]), seconds), STUDY.score, others, STUDY.slack)
 
 
-STUDY = Study(
-    name=Path(__file__).stem,
-    cells=_cells(),
-    run=run,
-    cheap=cell("lora", SEEDS[1]),
-    settings=SETTINGS,
-    inputs=inputs,
-)
+STUDY = Study(Path(__file__).stem, _cells(), run, cell("lora", SEEDS[1]), settings=SETTINGS, inputs=inputs)

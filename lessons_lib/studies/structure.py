@@ -154,16 +154,8 @@ def recover(model: nn.Module, recovery: str, lr: float, seed: int, progress: boo
     model.requires_grad_(True).encoder.embeddings.requires_grad_(False)
     data = students.transfer_data("full", "topic", SETTINGS["alpha"][recovery], seed)
     with layers.attention_written_out(model):
-        return students.distil(
-            model,
-            data,
-            alpha=SETTINGS["alpha"][recovery],
-            T=SETTINGS["T"],
-            lr=lr,
-            seed=seed,
-            steps=SETTINGS["steps"],
-            progress=progress,
-        )
+        losses = {"alpha": SETTINGS["alpha"][recovery], "T": SETTINGS["T"]}
+        return students.distil(model, data, **losses, lr=lr, seed=seed, steps=SETTINGS["steps"], progress=progress)
 
 
 def rows(table: Table, way: str, gone: dict[str, int], recovery: str | None = None) -> list[Row]:
@@ -185,12 +177,5 @@ def inputs() -> dict[str, Any]:
     }
 
 
-STUDY = Study(
-    name=Path(__file__).stem,
-    cells=_cells(),
-    run=run,
-    score="quality",
-    cheap=cell("importance", SEEDS[0], {"heads": HEADS[0]}),
-    settings=SETTINGS,
-    inputs=inputs,
-)
+CHEAP = cell("importance", SEEDS[0], {"heads": HEADS[0]})
+STUDY = Study(Path(__file__).stem, _cells(), run, CHEAP, "quality", SETTINGS, inputs)

@@ -1,9 +1,8 @@
 """A task: what a model is for. Its teacher, its data, and how answers are judged, with an interval and a difference.
 
 The base class is a classification: a model is called with some columns of a batch and gives logits, one row an example,
-and a column of labels says which is right. A task of another kind, such as translation, overrides what differs. The
-tasks of the course are `load("classifier")` and `load("translator")`; one of your own is a subclass with a name, a
-teacher and data, and goes wherever a task is asked for.
+and a column of labels says which is right. A task of another kind, such as translation, overrides what differs. Those
+of the course are `load("classifier")` and `load("translator")`; your own is a subclass with a name, teacher and data.
 """
 
 import base64
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from lessons_lib.measure import intervals
-from lessons_lib.measure.intervals import Difference, Interval
 from lessons_lib.tasks.layers import evaluating
 
 if TYPE_CHECKING:
@@ -86,11 +84,11 @@ class Task:
         """Which examples are alike, (N,) numbers from 0: intervals are bootstrapped over these. Each alone, here."""
         return numpy.arange(len(rows))
 
-    def interval(self, runs: numpy.ndarray, groups: Sequence[int]) -> Interval:
+    def interval(self, runs: numpy.ndarray, groups: Sequence[int]) -> intervals.Interval:
         """Quality in the task's unit with its 95 % interval over runs and groups. runs: answers, (runs, N, ...)."""
         return intervals.accuracy(runs, groups).scaled(100)
 
-    def difference(self, runs: numpy.ndarray, others: numpy.ndarray, groups: Sequence[int]) -> Difference:
+    def difference(self, runs: numpy.ndarray, others: numpy.ndarray, groups: Sequence[int]) -> intervals.Difference:
         """Quality of some runs minus that of others, in the task's unit, paired by run and by example."""
         return intervals.paired_difference(runs, others, groups).scaled(100)
 
@@ -118,7 +116,7 @@ class Task:
         place = numpy.arange(len(groups)) - numpy.repeat(sizes.cumsum() - sizes, sizes)
         return (place < numpy.asarray(summaries)[:, groups]).astype(int), groups
 
-    def judge(self, model: nn.Module, split: str = "test") -> Interval:
+    def judge(self, model: nn.Module, split: str = "test") -> intervals.Interval:
         """A model's quality on held-out data, in the task's unit, with its 95 % interval."""
         rows = self.held_out(split)
         return self.interval(self.answers(model, rows)[None], self.groups(rows))

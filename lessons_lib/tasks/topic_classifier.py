@@ -169,14 +169,7 @@ def _blank_teacher() -> TopicClassifier:
         return TopicClassifier(untrained_encoder())
 
 
-KEPT = KeptModel(
-    "topic-teacher",
-    "topic teacher",
-    "a few minutes; interrupt it whenever you like, it goes on from there",
-    shape=lambda: _teacher_shape(),
-    train=lambda *how: _train_teacher(*how),
-    blank=_blank_teacher,
-)
+KEPT = KeptModel("topic-teacher", "topic teacher", _teacher_shape, _train_teacher, _blank_teacher)
 
 
 def topic_teacher(progress: bool = True) -> TopicClassifier:

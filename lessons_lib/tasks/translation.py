@@ -45,14 +45,11 @@ def teacher_sha256() -> str:
     return hashlib.sha256(json.dumps(_declaration(), sort_keys=True).encode()).hexdigest()
 
 
-KEPT = KeptModel(
-    "translator",
-    "translator",
-    "a few minutes; interrupt it whenever you like, it goes on from there",
-    shape=lambda: _declaration(),
-    train=lambda *how: _train_teacher(*how),
-    blank=lambda: new_translator(SHAPE, SETTINGS["seed"]),
-)
+def _blank() -> Translator:
+    return new_translator(SHAPE, SETTINGS["seed"])
+
+
+KEPT = KeptModel("translator", "translator", _declaration, _train_teacher, _blank)
 
 
 def teacher(progress: bool = False) -> Translator:
