@@ -1,7 +1,7 @@
 """Losses on what happens inside a model: hidden states, attention maps, and relations between tokens or examples.
 
 Every loss is zero for a student that equals its teacher, ignores padding, and sends no gradient into the teacher.
-Source of each: at its function. The losses on the output are in `distillation`.
+Source of each: at its function. The losses on the output are in `losses`.
 """
 
 from dataclasses import dataclass

@@ -192,7 +192,7 @@ def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
     Raises FileError when the file is cut off, damaged, of another format, or does not fit the model.
     """
     path = Path(path)
-    tensors, layouts = tensor_files.read(path, FORMAT, "fourbit_files.save")
+    tensors, layouts = tensor_files.read(path, FORMAT, "packed_linear.save")
     layers = {name: _empty(name, dict(layout), model, path) for name, layout in layouts.items()}
     tensor_files.check(tensors, _expected(model, layers), path, "Was it packed with another group size?")
     for name, layer in layers.items():

@@ -1,4 +1,4 @@
-"""The topic classifier behind `serving`, as a program of its own. It loads neither torch nor transformers.
+"""The topic classifier behind `server`, as a program of its own. It loads neither torch nor transformers.
 
     python -m lessons_lib.serving.topic_server model.onnx --port 8000
 

@@ -1,6 +1,6 @@
 """The study of lesson 05: what hints, attention maps and relations add to the output loss of lesson 04.
 
-The same students, texts, few labels, steps and learning rate as in `study_distil_classifier`, which chose that rate for
+The same students, texts, few labels, steps and learning rate as in `distil_classifier`, which chose that rate for
 the output loss among five. "output" is that lesson's distilled student. A feature loss stands beside it, as in
 "output + hint", or in its place, with the few labels alone to train the head, as in "hint". The weight of each feature
 loss was chosen on validation sentences among three, beside the output loss; those runs are cells of the grid.

@@ -51,7 +51,7 @@ def _unused_sentences() -> list[Sentence]:
 
 
 def honour_sentences(count: int, seed: int) -> list[Sentence]:
-    """`count` sentences of the test documents, none of them in a split of corpora; drawn from the seed, in its order.
+    """`count` sentences of the test documents, none of them in a split of bbc; drawn from the seed, in its order.
 
     The texts are on every learner's disk, so it is a matter of honour not to train on the test documents.
     Raises ValueError when there are not so many.
