@@ -10,6 +10,7 @@ import torch
 from quizzes.display import html
 from quizzes.display.tensors import Parting
 from quizzes.exercises.exercises import Case, Exercise, Tolerance
+from quizzes.inside import recipes
 
 NOT_ATTEMPTED = "not attempted"
 RAISED = "raised"
@@ -82,6 +83,15 @@ class CheckResult:
             firsts.setdefault(failure.case.group, failure)
         return list(firsts.values())
 
+    def case(self) -> tuple:
+        """The arguments of the first failing call, made anew each time: `soften(*result.case())` runs it again.
+
+        Raises ValueError when nothing failed.
+        """
+        if not self.failures:
+            raise ValueError(f"{self.exercise} passed: there is no failing call to run again.")
+        return self.failures[0].case.build()
+
     @property
     def feedback(self) -> str:
         """The verdict in words: the recognised mistake, then the first failing call."""
@@ -103,9 +113,9 @@ def ask(function: Callable, case: Case) -> Answer:
     """Call a function in this process with one case. What it raises becomes part of the answer."""
     try:
         return Answer(case.run(function))
-    except NotImplementedError as error:
-        return Answer(status=NOT_ATTEMPTED, detail=str(error))
     except Exception as error:  # whatever a learner's code raises is an answer too
+        if recipes.not_written(error):
+            return Answer(status=NOT_ATTEMPTED, detail=str(error))
         return Answer(status=RAISED, detail=f"{type(error).__name__}: {error}")
 
 

@@ -98,7 +98,7 @@ class LearnerNamespace:
             self.flags |= code.co_flags & _FUTURE
             exec(code, self.namespace)
         except BaseException as error:
-            return _raised(error)
+            return _raised(error, self.recipes)
         return {"status": "done"}
 
     def ask_all(self, function: str, sizes: list[int], body: bytes) -> tuple[list[dict], list[bytes]]:
@@ -135,7 +135,7 @@ class LearnerNamespace:
                 raise ValueError(f"the answer has {len(answer):,} bytes; {self.answer_bytes:,} are taken in all")
             reply = {"status": "answered"}
         except BaseException as error:
-            reply, answer = _raised(error), b""
+            reply, answer = _raised(error, self.recipes), b""
         if os.getpid() != before:  # a fork that came back here would answer a second time
             os._exit(1)
         return reply, answer
@@ -146,14 +146,14 @@ for _name in __future__.all_feature_names:
     _FUTURE |= getattr(__future__, _name).compiler_flag
 
 
-def _raised(error: BaseException) -> dict:
+def _raised(error: BaseException, recipes) -> dict:
     """An exception as text. Its own code may run while it is read, and may raise again."""
     try:
-        message = str(error)[:MESSAGE_CHARACTERS]
+        message, not_written = str(error)[:MESSAGE_CHARACTERS], recipes.not_written(error)
     except BaseException:
-        message = "its message cannot be read"
+        message, not_written = "its message cannot be read", False
     kind = "exited" if isinstance(error, SystemExit | KeyboardInterrupt) else "raised"
-    if isinstance(error, NotImplementedError):
+    if not_written:
         kind = "not attempted"
     if isinstance(error, MemoryError) or "can't allocate memory" in message or "not enough memory" in message:
         kind = "out of memory"

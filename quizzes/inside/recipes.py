@@ -8,7 +8,9 @@ A case crosses as JSON and contiguous tensors; so does what was observed. Nothin
 - `observe` calls a function and returns a flat dict of tensors and numbers.
 """
 
+import dis
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from torch import nn
 
 OBSERVE = ("value", "gradients", "parameters", "calls", "traces")
+RAISE, TORCH = dis.opmap["RAISE_VARARGS"], os.path.dirname(torch.__file__)
 MAX_DEPTH = 8
 MAX_ENTRIES = 10_000
 
@@ -209,6 +212,21 @@ def _gradients(returned, arguments) -> list:
     # Upstream gradients that differ from entry to entry: all ones would hide a transposed or averaged gradient.
     upstream = [torch.linspace(0.5, 1.5, item.numel(), dtype=item.dtype).reshape(item.shape) for item in outputs]
     return list(torch.autograd.grad(outputs, inputs, upstream, allow_unused=True))
+
+
+def not_written(error: BaseException) -> bool:
+    """Whether an exception is the stub's own `raise NotImplementedError`, and not one of torch's.
+
+    torch raises the same class where an operator or a forward pass is missing: that is an error like any other. The
+    stub's comes from a raise statement outside of torch.
+    """
+    if not isinstance(error, NotImplementedError) or error.__traceback__ is None:
+        return False
+    last = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    code = last.tb_frame.f_code
+    return code.co_code[last.tb_lasti] == RAISE and not code.co_filename.startswith(TORCH)
 
 
 def flatten(value, path: str = "value", keep_graph: bool = False, depth: int = 0) -> dict[str, Any]:

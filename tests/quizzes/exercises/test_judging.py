@@ -214,3 +214,38 @@ def test_feedback_as_html_is_escaped(double):
     html = verdict(double, script)._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
+
+
+def torch_lacks_it(x):
+    return torch.nn.Module()(x)
+
+
+def torch_lacks_it_in_c(x):
+    return torch.linalg.eigvals(torch.zeros(2, 2, device="meta").to_sparse()) + x
+
+
+@pytest.mark.parametrize("function", [torch_lacks_it, torch_lacks_it_in_c])
+def test_what_torch_does_not_implement_is_an_error_and_no_stub(double, function):
+    with pytest.raises(NotImplementedError):
+        function(torch.ones(2))
+    result = verdict(double, function)
+    assert result.status == "raised" and "NotImplementedError" in result.feedback
+
+
+def test_a_stub_deep_in_the_learner_s_own_code_is_not_attempted(double):
+    def helper(x):
+        raise NotImplementedError("later")
+
+    assert verdict(double, lambda x: helper(x)).status == "not attempted"
+
+
+def test_the_first_failing_call_can_be_run_again(double):
+    def wrong(x):
+        return x.abs() * 2
+
+    result = verdict(double, wrong)
+    (first,), (again,) = result.case(), result.case()
+    assert torch.equal(first, again) and first is not again
+    assert not torch.equal(wrong(first), 2 * first)
+    with pytest.raises(ValueError, match="double passed: there is no failing call"):
+        verdict(double, lambda x: 2 * x).case()

@@ -20,6 +20,7 @@ NAMES = (
     "leaning",
     "undefined",
     "late",
+    "lacking",
 )
 
 CELLS = (
@@ -44,6 +45,7 @@ CELLS = (
     cell("def leaning(x):\n    return helper(x)", "leaning"),
     cell("@affine.decorated\ndef undefined(x):\n    return 2 * x", "undefined"),
     cell("def late(x):\n    if x.ndim > 1: raise NotImplementedError\n    return 2 * x", "late"),
+    cell("def lacking(x):\n    return torch.nn.Module()(x)", "lacking"),
     'quiz.ask("1", answer="b")',
     'quiz.ask("2", answer="Z")',
 )
@@ -73,6 +75,7 @@ def found(plain):
         ("leaning", 0, "raised", "name 'helper' is not defined"),
         ("undefined", 0, "raised", "while it was defined: ImportError: lessons_lib.affine cannot be used here"),
         ("late", 0.67, "not attempted", ""),
+        ("lacking", 0, "raised", "NotImplementedError: Module [Module] is missing the required"),
     ],
 )
 def test_each_answer_gets_its_points_and_its_reason(found, name, points, status, detail):
