@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessons_lib.distillation.losses import UNLABELLED
-from lessons_lib.files import progress as bars
 from lessons_lib.files.cache import KeptModel
+from lessons_lib.files.progress import over
 from lessons_lib.tasks import bbc, topic_classifier
 from lessons_lib.tasks.layers import evaluating
 from lessons_lib.training import checkpoints, loop
@@ -103,7 +103,7 @@ def held_out_loss(model: nn.Module, split: str = "validation", sentences: int = 
     data = _held_out(split, sentences, seed)
     total, guesses = 0.0, 0
     with evaluating(model), torch.inference_mode():
-        for rows in bars.over(torch.arange(len(data["input_ids"])).split(64), "reading", "batch"):
+        for rows in over(torch.arange(len(data["input_ids"])).split(64), "reading", "batch"):
             part = loop.trim_padding({name: tensor[rows] for name, tensor in data.items()})
             chosen = part["labels"] != UNLABELLED
             logits, _ = model(part["input_ids"], part["attention_mask"], chosen)

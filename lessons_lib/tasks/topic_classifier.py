@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from lessons_lib import quiet
 from lessons_lib.files import packaged
-from lessons_lib.files import progress as bars
 from lessons_lib.files.cache import KeptModel
+from lessons_lib.files.progress import over
 from lessons_lib.tasks import bbc
 from lessons_lib.tasks.layers import evaluating
 from lessons_lib.tasks.task import Task
@@ -128,7 +128,7 @@ def predict_logits(
     by_length = data["attention_mask"].sum(dim=1).argsort(stable=True)  # batches of like lengths need little padding
     logits = []
     with evaluating(model), torch.inference_mode():
-        for rows in bars.over(by_length.split(batch_size), "reading", "batch"):
+        for rows in over(by_length.split(batch_size), "reading", "batch"):
             batch = loop.trim_padding({name: tensor[rows] for name, tensor in data.items()})
             logits.append(model(**batch).float())
     return torch.cat(logits)[by_length.argsort()]  # outside inference mode, so that a loss may be built on the result
