@@ -9,7 +9,7 @@ from tests.site import small
 
 pytestmark = pytest.mark.needs("chromium")
 WHOLE = Path(__file__).resolve().parents[2] / "site" / "html"
-PAGES = ("index", "lessons/00_tiny", "claims", "glossary", "instructors", "api/tables", "search")
+PAGES = ("index", "lessons/00_tiny", "claims", "glossary", "instructors", "api/show.tables", "search")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
