@@ -1,7 +1,7 @@
 """How each step of a pipeline is taken on the model of a task: what goes and stays, how it is taught, its files.
 
 `Compressor` does what any classification allows: its model is taught by its teacher's softened logits (lesson 04),
-`Compressor` does what any classification allows: its model is taught by its teacher's softened logits (lesson 04),
+exported and given 8 bits. The two of the course's tasks know more about their models; `compressor_of` finds the one.
 """
 
 import copy
@@ -57,8 +57,9 @@ class Compressor:
 
     usual: what the steps aim at unless told otherwise. reference: the pipeline that is made by `course prepare`.
     impossible: steps that its model does not allow, and why. A subclass has a method for each other step, called with
-    the model and the options, and `scores(model, part)`: how much each of the "heads" or "neurons" of a block matters,
-    FP32 (units,), one tensor a block. onnx: the module that exports, and rewrites with 8 bits, into `file` of a folder.
+    the model and the options. If heads or neurons go, it has `scores(model, part)` too: how much each of the "heads" or
+    "neurons" of a block matters, FP32 (units,), one tensor a block.
+    onnx: the module that exports, and rewrites with 8 bits, into `file` of a folder.
     opened(path): the model of what was exported, on as many threads as torch has now.
     hand_in: the names under which the files are handed in.
     """
@@ -72,6 +73,10 @@ class Compressor:
 
     def __init__(self, task: Task):
         self.task = task
+
+    def neurons(self, model: nn.Module, options: Options) -> nn.Module:
+        """A copy with the feed-forward neurons that matter most."""
+        return structured.prune_neurons(model, strongest(self.scores(model, "neurons"), "neurons", options.neurons))
 
     def distil(self, model: nn.Module, options: Options, seed: int = 0, progress: bool = False) -> nn.Module:
         """A copy that was taught as options say."""
@@ -126,10 +131,6 @@ class ClassifierCompressor(Compressor):
     impossible = {}
     hand_in = {"model.onnx": "18_topics.onnx"}
     batch_size = students.SETTINGS["batch_size"]
-
-    def neurons(self, model: nn.Module, options: Options) -> nn.Module:
-        """A copy with the feed-forward neurons that matter most."""
-        return structured.prune_neurons(model, strongest(self.scores(model, "neurons"), "neurons", options.neurons))
 
     def heads(self, model: nn.Module, options: Options) -> nn.Module:
         """A copy with the heads that matter most."""
@@ -189,8 +190,6 @@ class TranslatorCompressor(Compressor):
         onnx_translator.DECODER: "18_translator_decoder.onnx",
     }
     batch_size = translation_students.SETTINGS["batch_size"]
-
-    neurons = ClassifierCompressor.neurons
 
     def layers(self, model: nn.Module, options: Options) -> nn.Module:
         """A copy with the layers of encoder and decoder that options name."""

@@ -158,16 +158,16 @@ def pruned(cell: dict[str, Any], sparsity: float, progress: bool = False) -> nn.
     if cell["way"] not in TRAINED:
         schedules.apply_masks(weights, still_masks(kind, model, cell["way"], sparsity, cell["seed"]))
         return model
-    of = task.load(kind)
-    of.trainable(model)
-    data = of.train_data()
+    course_task = task.load(kind)
+    course_task.trainable(model)
+    data = course_task.train_data()
     rounds = SETTINGS["rounds"] if cell["way"] == "iterative" else 1
     settings = {"steps": SETTINGS["steps"][kind] // rounds, "batch_size": SETTINGS["batch_size"][kind]}
     for number in range(1, rounds + 1):
         share = schedules.cubic_schedule(number, 0, rounds, sparsity)
         with schedules.held(weights, unstructured.global_masks(weights, share)):
             seed = cell["seed"] + 1000 * (number - 1)
-            loop.train(model, data, of.loss, **settings, lr=cell["lr"], seed=seed, progress=progress)
+            loop.train(model, data, course_task.loss, **settings, lr=cell["lr"], seed=seed, progress=progress)
     return model.requires_grad_(False)
 
 
@@ -181,10 +181,10 @@ def asked(kind: str, split: str):
 def judged(kind: str, model: nn.Module, split: str) -> dict[str, Any]:
     """Quality on a split, and what each sentence or phrase adds to it, for intervals. What is answered in one pass is
     asked in the precision that it trains in."""
-    of = task.load(kind)
-    with nullcontext() if of.autoregressive else loop.bfloat16_where_fast():
-        answers = of.answers(model, asked(kind, split))
-    return {"quality": round(of.quality(answers), 5), "answers": of.pack(answers)}
+    course_task = task.load(kind)
+    with nullcontext() if course_task.autoregressive else loop.bfloat16_where_fast():
+        answers = course_task.answers(model, asked(kind, split))
+    return {"quality": round(course_task.quality(answers), 5), "answers": course_task.pack(answers)}
 
 
 def documents() -> list[int]:

@@ -176,6 +176,8 @@ plots.note(f"{len(WIDTHS)} widths for each of {len(units)} units make {len(WIDTH
 few = {unit: options for unit, options in costs.items() if unit == "embeddings" or unit.startswith("block 0")}
 least, most = (mixed.total_bytes(few, dict.fromkeys(few, bits)) for bits in (WIDTHS[0], WIDTHS[-1]))
 budgets = [least + (most - least) * i / 24 for i in range(25)]
+
+# %%
 best = [mixed.total_loss(few, mixed.best_allocation(few, budget)) for budget in budgets]
 greedy = [mixed.total_loss(few, mixed.allocate_bits(few, budget)) for budget in budgets]
 equal = sum(a <= b * (1 + 1e-9) for a, b in zip(greedy, best, strict=True))

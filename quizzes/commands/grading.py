@@ -57,7 +57,7 @@ def _is_missing(db: str) -> bool:
 
 
 def _check_folder(out: Path, gradebook: Path, db: str | None, resume: bool) -> None:
-    """Raises Refused when a gradebook in OUT would be begun over, or is to be gone on with and is not there."""
+    """Raises CommandRefused when a gradebook in OUT would be begun over, or is to be gone on with and is not there."""
     if gradebook.exists() and not resume:
         raise CommandRefused(f"{out} already holds a gradebook; add --resume to go on with it, or choose another --out")
     if resume and db is None and not gradebook.exists():

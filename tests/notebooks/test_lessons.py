@@ -77,10 +77,8 @@ def test_no_outputs_are_stored(source):
 
 @each_lesson
 def test_cells_are_short(source):
-    lengths = [
-        code_lines(cell.source) for cell in cells(source, "code") if "imports" not in cell.metadata.get("tags", [])
-    ]
-    assert statistics.median_low(lengths) <= 6, "half of the cells, imports apart, have at most six lines"
+    lengths = [code_lines(cell.source) for cell in cells(source, "code")]
+    assert statistics.median(lengths) <= 6
     assert sum(length <= MOST_LINES for length in lengths) >= 0.9 * len(lengths), sorted(lengths)
 
 
